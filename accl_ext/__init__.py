@@ -1,0 +1,1 @@
+"""Fused losses for weakly supervised medical image segmentation (ACCL)."""

@@ -1,0 +1,226 @@
+"""Checks and conversions of arguments for the parts that are written in Python.
+
+The fused ops check in C++ (``csrc/ops/checks.cpp``) with the same words; a test feeds both.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+CRITERIA = ("lsgan", "vanilla", "hinge")
+SCORE_REDUCTIONS = ("mean", "sum", "none")
+LABEL_REDUCTIONS = ("mean", "image_mean", "sum", "none")
+SIZE_REDUCTIONS = ("mean", "sum", "none")
+NORMALIZATIONS = ("area", "none", "area2")
+
+_FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_LABELS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
+
+
+class SegmentationHeadOutput(NamedTuple):
+    """What :func:`accl_ext.segmentation_head` returns; every field is differentiable."""
+
+    probabilities: Tensor
+    """[B, C, *S], dtype of the logits."""
+    partial_ce: Tensor
+    """Scalar, accumulation dtype: cross-entropy over the labelled pixels."""
+    size_penalty: Tensor
+    """Scalar, accumulation dtype: mean penalty of eq. (3)."""
+    soft_size: Tensor
+    """[B, C] in pixels, accumulation dtype: sum of the probabilities."""
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _shape(tensor: Tensor) -> list[int]:
+    return list(tensor.shape)
+
+
+def check_option(argument: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        words = ", ".join(f"'{option}'" for option in allowed[:-1]) + f" or '{allowed[-1]}'"
+        raise ValueError(f"{argument} must be {words}, got '{value}'")
+
+
+def check_scores(scores: Tensor, argument: str) -> None:
+    if scores.dtype not in _FLOATING:
+        raise TypeError(
+            f"{argument} must be float16, bfloat16, float32 or float64, got {_name(scores.dtype)}"
+        )
+
+
+def check_score_pair(fake: Tensor, real: Tensor, reduction: str) -> None:
+    if fake.dtype != real.dtype:
+        raise TypeError(
+            "real_scores must have the dtype of fake_scores "
+            f"({_name(fake.dtype)}), got {_name(real.dtype)}"
+        )
+    _check_device(real, "real_scores", fake, "fake_scores")
+    if reduction == "none" and fake.shape != real.shape:
+        raise ValueError(
+            "real_scores must have the shape of fake_scores for reduction 'none' "
+            f"({_shape(fake)}), got {_shape(real)}"
+        )
+
+
+def _check_device(tensor: Tensor, argument: str, other: Tensor, other_argument: str) -> None:
+    if tensor.device != other.device:
+        raise ValueError(
+            f"{argument} must be on the device of {other_argument} ({other.device}), "
+            f"got {tensor.device}"
+        )
+
+
+def check_logits(logits: Tensor) -> None:
+    check_scores(logits, "logits")
+    if not 3 <= logits.dim() <= 5:
+        raise ValueError(
+            "logits must have shape [B, C, *S] with 1 to 3 spatial dimensions, "
+            f"got {_shape(logits)}"
+        )
+    if logits.shape[1] == 0:
+        raise ValueError(f"logits must have at least one class, got {_shape(logits)}")
+
+
+def check_labels(logits: Tensor, labels: Tensor) -> None:
+    if labels.dtype not in _LABELS:
+        raise TypeError(
+            "labels must be uint8, int8, int16, int32, int64 or bool, "
+            f"got {_name(labels.dtype)}"
+        )
+    if labels.dtype == torch.bool and logits.shape[1] != 1:
+        raise TypeError(f"bool labels need logits with one class, got {logits.shape[1]} classes")
+    _check_device(labels, "labels", logits, "logits")
+    plain = [logits.shape[0], *logits.shape[2:]]
+    with_channel = [logits.shape[0], 1, *logits.shape[2:]]
+    if _shape(labels) not in (plain, with_channel):
+        raise ValueError(
+            f"labels must have shape {plain} or {with_channel} "
+            f"to match logits {_shape(logits)}, got {_shape(labels)}"
+        )
+
+
+def check_weight(logits: Tensor, weight: Tensor | None) -> None:
+    if weight is None:
+        return
+    if not weight.is_floating_point():
+        raise TypeError(f"weight must be a floating dtype, got {_name(weight.dtype)}")
+    n = max(logits.shape[1], 2)
+    if _shape(weight) != [n]:
+        raise ValueError(f"weight must have shape [{n}], one value a class, got {_shape(weight)}")
+    _check_device(weight, "weight", logits, "logits")
+    if weight.requires_grad:
+        raise ValueError("weight must not require grad")
+
+
+def check_bounds(logits: Tensor, bounds: Tensor) -> None:
+    if bounds.dtype == torch.bool or bounds.is_complex():
+        raise TypeError(f"bounds must be a real dtype, got {_name(bounds.dtype)}")
+    _check_device(bounds, "bounds", logits, "logits")
+    wanted = [logits.shape[0], logits.shape[1], 2]
+    came = _shape(bounds)
+    fits = 1 <= len(came) <= 3 and came[-1] == 2 and all(
+        size in (1, want) for size, want in zip(reversed(came[:-1]), (wanted[1], wanted[0]))
+    )
+    if not fits:
+        raise ValueError(f"bounds must broadcast to [B, C, 2] = {wanted}, got {came}")
+    if bounds.requires_grad:
+        raise ValueError("bounds must not require grad")
+
+
+def bounds_tensor(logits: Tensor, bounds: Tensor | tuple[float, float]) -> Tensor:
+    """Bounds as a checked tensor that broadcasts to [B, C, 2]."""
+    if not isinstance(bounds, Tensor):
+        bounds = constant_bounds(bounds, logits.device, accumulation_dtype(logits.dtype))
+    check_bounds(logits, bounds)
+    return bounds
+
+
+def constant_bounds(
+    bounds: tuple[float, float], device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    """A pair of numbers as a tensor [2], put on the device once and cached."""
+    try:
+        lower, upper = (float(bound) for bound in bounds)
+    except (TypeError, ValueError):
+        raise TypeError(f"bounds must be a pair of numbers or a tensor, got {bounds!r}") from None
+    if lower > upper and math.isfinite(lower) and math.isfinite(upper):
+        raise ValueError(f"bounds must satisfy a <= b, got ({lower}, {upper})")
+    if torch.compiler.is_compiling():
+        # Built by fills inside the graph: a copy from the host could not be captured.
+        return torch.stack(
+            [torch.full((), bound, device=device, dtype=dtype) for bound in (lower, upper)]
+        )
+    return _cached_bounds(lower, upper, device, dtype)
+
+
+@lru_cache(maxsize=1024)
+def _cached_bounds(
+    lower: float, upper: float, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            "bounds given as a pair of numbers must be copied to the device, which a CUDA graph "
+            "cannot capture: pass bounds as a tensor on the device, or call once before capture"
+        )
+    with torch.inference_mode(False):
+        return torch.tensor([lower, upper], dtype=dtype, device=device)
+
+
+def values_are_at_hand(labels: Tensor) -> bool:
+    """Whether looking at label values costs no synchronisation and breaks no trace."""
+    return (
+        labels.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and not torch._C._functorch.is_functorch_wrapped_tensor(labels)
+        and type(labels) in (Tensor, torch.nn.Parameter)
+    )
+
+
+def label_error(value: int, classes: int, ignore_index: int) -> ValueError:
+    wanted = "0, 1" if classes <= 2 else f"0 to {classes - 1}"
+    return ValueError(f"labels must be {wanted} or ignore_index ({ignore_index}), got {value}")
+
+
+def check_label_values(invalid: Tensor, classes: int, ignore_index: int) -> None:
+    if invalid.numel():
+        raise label_error(int(invalid.reshape(-1)[0]), classes, ignore_index)
+
+
+def validate_labels(labels: Tensor, num_classes: int, *, ignore_index: int = 255) -> None:
+    """Raises if a label is neither a class nor ``ignore_index``.
+
+    The ops raise by themselves on CPU; on CUDA, where looking at values synchronises, they turn
+    the loss into NaN instead, and this function is the check on demand.
+
+    Args:
+        labels: integer or bool labels of any shape, on any device.
+        num_classes: C of the logits; 1 means the labels {0, 1}.
+        ignore_index: the value of unlabelled pixels.
+
+    Raises:
+        TypeError: ``labels`` is not an integer or bool tensor.
+        ValueError: ``num_classes`` is below 1, or a label is neither a class nor
+            ``ignore_index``; the message names the first such value.
+    """
+    if labels.dtype not in _LABELS:
+        raise TypeError(
+            "labels must be uint8, int8, int16, int32, int64 or bool, "
+            f"got {_name(labels.dtype)}"
+        )
+    if num_classes < 1:
+        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+    code = labels.long()
+    invalid = (code != ignore_index) & ((code < 0) | (code >= max(num_classes, 2)))
+    check_label_values(code[invalid], num_classes, ignore_index)

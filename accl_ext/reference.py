@@ -1,0 +1,232 @@
+"""The losses in pure PyTorch: what the fused ops compute, written to be read.
+
+Same names and signatures as the fused ops of :mod:`accl_ext`; works without the compiled
+library, under ``torch.func`` transforms and forward-mode AD. In float64 it is the oracle of
+the test suite. Equation numbers are those of Zhang et al., "Adversarial constrained-CNN loss
+for weakly supervised medical image segmentation".
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import _arguments as arguments
+
+__all__ = [
+    "SegmentationHeadOutput",
+    "accl_discriminator_loss",
+    "accl_loss",
+    "partial_cross_entropy",
+    "segmentation_head",
+    "size_penalty",
+    "validate_labels",
+]
+
+from ._arguments import SegmentationHeadOutput, validate_labels
+
+
+class _PixelTerms(NamedTuple):
+    """Cross-entropy of every pixel and the weight it carries, both [B, N]."""
+
+    loss: Tensor
+    weight: Tensor
+
+
+def accl_loss(
+    scores: Tensor, *, target: float = 1.0, criterion: str = "lsgan", reduction: str = "mean"
+) -> Tensor:
+    """Adversarial constrained-CNN loss of the segmentation network, eq. (5)."""
+    arguments.check_scores(scores, "scores")
+    arguments.check_option("criterion", criterion, arguments.CRITERIA)
+    arguments.check_option("reduction", reduction, arguments.SCORE_REDUCTIONS)
+    if criterion == "hinge":
+        loss = -_accumulation(scores)
+    else:
+        loss = _score_term(scores, target, criterion)
+    return _reduce(loss, reduction)
+
+
+def accl_discriminator_loss(
+    fake_scores: Tensor,
+    real_scores: Tensor,
+    *,
+    fake_target: float = 0.0,
+    real_target: float = 1.0,
+    criterion: str = "lsgan",
+    scale: float = 1.0,
+    reduction: str = "mean",
+) -> Tensor:
+    """Loss of the discriminator on segmentations and reference masks, eq. (6)."""
+    arguments.check_scores(fake_scores, "fake_scores")
+    arguments.check_scores(real_scores, "real_scores")
+    arguments.check_option("criterion", criterion, arguments.CRITERIA)
+    arguments.check_option("reduction", reduction, arguments.SCORE_REDUCTIONS)
+    arguments.check_score_pair(fake_scores, real_scores, reduction)
+    if criterion == "hinge":
+        fake = (1 + _accumulation(fake_scores)).relu()
+        real = (1 - _accumulation(real_scores)).relu()
+    else:
+        fake = _score_term(fake_scores, fake_target, criterion)
+        real = _score_term(real_scores, real_target, criterion)
+    return scale * (_reduce(fake, reduction) + _reduce(real, reduction))
+
+
+def partial_cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    ignore_index: int = 255,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Cross-entropy over the labelled pixels alone, the data term of eqs. (1), (2) and (4)."""
+    arguments.check_logits(logits)
+    arguments.check_labels(logits, labels)
+    arguments.check_weight(logits, weight)
+    arguments.check_option("reduction", reduction, arguments.LABEL_REDUCTIONS)
+    terms = _pixel_terms(_rows(logits), labels, ignore_index, weight)
+    if reduction == "none":
+        return terms.loss.reshape(logits.shape[:1] + logits.shape[2:])
+    return _reduce_pixels(terms, reduction)
+
+
+def size_penalty(
+    logits: Tensor,
+    bounds: Tensor | tuple[float, float],
+    *,
+    normalize: str = "area",
+    reduction: str = "mean",
+) -> Tensor:
+    """Quadratic penalty C(.) on a soft size outside its bounds, eq. (3)."""
+    arguments.check_logits(logits)
+    arguments.check_option("normalize", normalize, arguments.NORMALIZATIONS)
+    arguments.check_option("reduction", reduction, arguments.SIZE_REDUCTIONS)
+    bounds = arguments.bounds_tensor(logits, bounds)
+    size = _probabilities(_rows(logits)).sum(-1)
+    return _penalty(size, bounds, math.prod(logits.shape[2:]), normalize, reduction)
+
+
+def segmentation_head(
+    logits: Tensor,
+    labels: Tensor,
+    bounds: Tensor | tuple[float, float] | None = None,
+    *,
+    ignore_index: int = 255,
+    weight: Tensor | None = None,
+    normalize: str = "area",
+) -> SegmentationHeadOutput:
+    """Probabilities, partial cross-entropy, size penalty and soft size in one call."""
+    arguments.check_logits(logits)
+    arguments.check_labels(logits, labels)
+    arguments.check_weight(logits, weight)
+    arguments.check_option("normalize", normalize, arguments.NORMALIZATIONS)
+    rows = _rows(logits)
+    probabilities = _probabilities(rows)
+    size = probabilities.sum(-1)
+    if bounds is None:
+        penalty = size.new_zeros(())
+    else:
+        bounds = arguments.bounds_tensor(logits, bounds)
+        penalty = _penalty(size, bounds, math.prod(logits.shape[2:]), normalize, "mean")
+    return SegmentationHeadOutput(
+        probabilities.to(logits.dtype).reshape(logits.shape),
+        _reduce_pixels(_pixel_terms(rows, labels, ignore_index, weight), "mean"),
+        penalty,
+        size,
+    )
+
+
+def _accumulation(x: Tensor) -> Tensor:
+    return x.to(arguments.accumulation_dtype(x.dtype))
+
+
+def _rows(logits: Tensor) -> Tensor:
+    """[B, C, *S] -> [B, C, N] in the accumulation dtype."""
+    return _accumulation(logits).flatten(2)
+
+
+def _softplus(x: Tensor) -> Tensor:
+    # F.softplus turns linear at 20, which costs float64 its last digits.
+    return -F.logsigmoid(-x)
+
+
+def _score_term(scores: Tensor, target: float, criterion: str) -> Tensor:
+    scores = _accumulation(scores)
+    if criterion == "lsgan":
+        return (scores - target) ** 2
+    return _softplus(scores) - target * scores
+
+
+def _reduce(loss: Tensor, reduction: str) -> Tensor:
+    if reduction == "none":
+        return loss
+    return loss.sum() / max(loss.numel(), 1) if reduction == "mean" else loss.sum()
+
+
+def _probabilities(rows: Tensor) -> Tensor:
+    return rows.sigmoid() if rows.shape[1] == 1 else rows.softmax(1)
+
+
+def _pixel_terms(
+    rows: Tensor, labels: Tensor, ignore_index: int, weight: Tensor | None
+) -> _PixelTerms:
+    classes = rows.shape[1]
+    n_labels = max(classes, 2)
+    code = labels.reshape(rows.shape[0], -1).long()
+    labelled = code != ignore_index if labels.dtype != torch.bool else torch.ones_like(code) > 0
+    invalid = labelled & ((code < 0) | (code >= n_labels))
+    if arguments.values_are_at_hand(labels):
+        arguments.check_label_values(code[invalid], classes, ignore_index)
+    safe_code = torch.where(labelled & ~invalid, code, 0)
+    # Selecting before the formula as well as after keeps a NaN or infinite logit of an
+    # unlabelled pixel out of the gradient (0 * NaN is NaN).
+    x = torch.where(labelled.unsqueeze(1), rows, 0)
+    if classes == 1:
+        x = x.squeeze(1)
+        loss = _softplus(torch.where(safe_code == 1, -x, x))
+    else:
+        loss = -x.log_softmax(1).gather(1, safe_code.unsqueeze(1)).squeeze(1)
+    if weight is None:
+        w = labelled.to(rows.dtype)
+    else:
+        w = torch.where(labelled, weight.to(rows.dtype)[safe_code], 0)
+        loss = torch.where(w != 0, loss * w, 0)
+    loss = torch.where(labelled, loss, 0)
+    # Where values cannot be looked at (CUDA), a label that is no class turns to NaN.
+    return _PixelTerms(torch.where(invalid, loss * math.nan, loss), w)
+
+
+def _reduce_pixels(terms: _PixelTerms, reduction: str) -> Tensor:
+    if reduction == "sum":
+        return terms.loss.sum()
+    if reduction == "mean":
+        return _divide_or_zero(terms.loss.sum(), terms.weight.sum())
+    image_weight = terms.weight.sum(1)
+    image_loss = _divide_or_zero(terms.loss.sum(1), image_weight)
+    return image_loss.sum() / (image_weight != 0).sum().clamp(min=1)
+
+
+def _divide_or_zero(numerator: Tensor, denominator: Tensor) -> Tensor:
+    empty = denominator == 0
+    return torch.where(empty, 0, numerator) / torch.where(empty, 1, denominator)
+
+
+def _penalty(size: Tensor, bounds: Tensor, pixels: int, normalize: str, reduction: str) -> Tensor:
+    if size.numel() == 0 or pixels == 0:
+        return size * 0 if reduction == "none" else size.sum() * 0
+    bounds = bounds.to(size.dtype).expand(*size.shape, 2)
+    lower, upper = bounds.unbind(-1)
+    has_lower, has_upper = lower.isfinite(), upper.isfinite()
+    below = torch.where(has_lower, (torch.where(has_lower, lower, 0) - size).relu(), 0)
+    above = torch.where(has_upper, (size - torch.where(has_upper, upper, 0)).relu(), 0)
+    penalty = (below**2 + above**2) / {"area": pixels, "none": 1, "area2": pixels**2}[normalize]
+    if reduction == "none":
+        return penalty
+    if reduction == "sum":
+        return penalty.sum()
+    return penalty.sum() / (has_lower | has_upper).sum().clamp(min=1)
