@@ -1,0 +1,1 @@
+"""Scores of a trained run (MONAI's metrics) and masks for new images."""

@@ -1,0 +1,83 @@
+"""Masks for images: the network's probabilities brought back to each image's own size."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+THRESHOLD = 0.5
+CHUNK = 16
+
+
+def predict_masks(run, dataset) -> Iterator[np.ndarray]:
+    """Yields the predicted mask of each image of `dataset`, uint8 {0, 1} at its own size.
+
+    Probabilities are resized bilinearly to the full size, then cut at 0.5.
+
+    Args:
+        run: a `training.TrainedRun`.
+        dataset: a `data.Dataset`; masks are not needed.
+    """
+    from accl_harness.training import predict_probabilities
+
+    for start in range(0, len(dataset.names), CHUNK):
+        probabilities = predict_probabilities(run, dataset.images[start : start + CHUNK]).float()
+        for offset, probability in enumerate(probabilities.cpu()):
+            size = tuple(dataset.full_shape(start + offset))
+            full = F.interpolate(probability[None], size=size, mode="bilinear")[0, 0]
+            yield (full > THRESHOLD).to(torch.uint8).numpy()
+
+
+def write_predictions(dataset, masks: list[np.ndarray], out: Path) -> list[Path]:
+    """Writes `masks` under `out`, one file an input file, in the input's format and geometry.
+
+    The slices of a volume go back into one volume of the input's shape; where only some of its
+    slices were in the data set the rest is background. Returns the files written.
+    """
+    from accl_harness.data.formats import read_image, write_mask
+
+    slices = defaultdict(list)
+    for (path, index), mask in zip(dataset.sources, masks, strict=True):
+        slices[Path(path)].append((index, mask))
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for path, parts in slices.items():
+        source = read_image(path)
+        if parts[0][0] is None:
+            array = parts[0][1]
+        else:
+            array = np.zeros(source.array.shape[:3], dtype=np.uint8)
+            for index, mask in parts:
+                array[..., index] = mask
+        target = out / path.name
+        write_mask(target, array, like=source)
+        written.append(target)
+    return written
+
+
+def predict(run: Path, images: Path, out: Path) -> list[Path]:
+    """`accl predict`: writes a mask for every image in the folder `images` into `out`.
+
+    Args:
+        run: run folder of a finished or interrupted training.
+        images: folder of images in any readable format, of any and of mixed size.
+        out: folder for the masks (made when absent), same file names as the images.
+
+    Raises:
+        UserError: no run, no readable image, or `out` is the folder of the images itself.
+    """
+    from accl_harness.data.dataset import load_images
+    from accl_harness.errors import UserError
+    from accl_harness.training import load_run
+
+    run, images, out = Path(run), Path(images), Path(out)
+    if out.resolve() == images.resolve():
+        raise UserError(f"--out: {out} is the folder of the images; the masks would replace them")
+    trained = load_run(run)
+    dataset = load_images(images, size=trained.config.size)
+    return write_predictions(dataset, list(predict_masks(trained, dataset)), out)
