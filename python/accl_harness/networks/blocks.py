@@ -1,0 +1,47 @@
+"""What G and D share: the norm layers and the initial weights of pix2pix."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NORMS = ("batch", "instance", "none")
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm that at test time can take each image's own statistics.
+
+    Trained at batch 1, the running averages describe no image well; pix2pix therefore tests
+    with the statistics of the image at hand. ``test_norm="image"`` does that for every image of
+    a batch by itself, ``"running"`` is the usual batch norm. Training is the same in both.
+    """
+
+    test_norm = "image"
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training or self.test_norm == "running":
+            return super().forward(x)
+        return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+
+
+def norm_layers(norm: str, channels: int) -> list[nn.Module]:
+    """The norm after a convolution, as a list to splice in (empty for ``none``)."""
+    if norm == "batch":
+        return [BatchNorm(channels)]
+    if norm == "instance":
+        return [nn.InstanceNorm2d(channels)]
+    if norm == "none":
+        return []
+    raise ValueError(f"norm must be one of {', '.join(NORMS)}, got '{norm}'")
+
+
+def initialise(network: nn.Module) -> None:
+    """Weights N(0, 0.02), biases 0, batch-norm weights N(1, 0.02), from torch's global RNG."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, 0.0, 0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, 0.02)
+            nn.init.zeros_(module.bias)

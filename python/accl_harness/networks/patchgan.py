@@ -1,0 +1,44 @@
+"""D: the 70 x 70 PatchGAN of pix2pix, conditioned on the image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from .blocks import initialise, norm_layers
+
+if TYPE_CHECKING:
+    from ..config import TrainConfig
+
+
+class PatchGAN(nn.Module):
+    """Scores patches of 70 x 70 pixels of an (image, mask) pair; no activation on the output.
+
+    Args:
+        width: channels of the first layer; then 2, 4 and 8 times as many.
+        norm: ``batch``, ``instance`` or ``none``, on all layers but the first and the last.
+    """
+
+    def __init__(self, width: int = 64, norm: str = "batch"):
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(2, width, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
+        for inputs, outputs, stride in ((1, 2, 2), (2, 4, 2), (4, 8, 1)):
+            layers += [
+                nn.Conv2d(inputs * width, outputs * width, 4, stride, 1, bias=norm != "batch"),
+                *norm_layers(norm, outputs * width),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
+        layers.append(nn.Conv2d(8 * width, 1, 4, 1, 1))
+        self.layers = nn.Sequential(*layers)
+        initialise(self)
+
+    def forward(self, images: Tensor, masks: Tensor) -> Tensor:
+        """Images and masks (or probabilities) [B, 1, H, W] to patch scores [B, 1, h, w]."""
+        return self.layers(torch.cat((images, masks), 1))
+
+
+def build_discriminator(config: TrainConfig) -> PatchGAN:
+    """The discriminator of ``config``, freshly initialised from torch's global RNG."""
+    return PatchGAN(config.width, config.norm)
