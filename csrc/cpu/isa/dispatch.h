@@ -1,0 +1,31 @@
+// From a run-time dtype to a compile-time element type.
+#pragma once
+
+#include "../isa.h"
+#include "lanes.h"
+
+namespace accl {
+namespace ACCL_ISA {
+
+template <class Function>
+ACCL_HD auto dispatch(DType dtype, const Function& function) {
+  switch (dtype) {
+    case DType::kFloat16:
+      return function(Half{});
+    case DType::kBFloat16:
+      return function(BFloat16{});
+    case DType::kFloat64:
+      return function(double{});
+    case DType::kFloat32:
+      break;
+  }
+  return function(float{});
+}
+
+int64_t pixel_forward(const PixelForward&, int64_t, int64_t, double*, void*);
+void pixel_backward(const PixelBackward&, int64_t, int64_t, const cpu::ImageGradient&, void*);
+double score_forward(const ScoreArguments&, int32_t, int64_t);
+void score_backward(const ScoreArguments&, int32_t, int64_t);
+
+} // namespace ACCL_ISA
+} // namespace accl

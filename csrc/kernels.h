@@ -1,0 +1,122 @@
+// The contract between ops/ (which checks and allocates) and the kernels in cpu/ and cuda/ (which
+// walk memory and reduce): plain pointers and sizes, no torch header, so that the same structs
+// reach code compiled by nvcc, for several instruction sets, or outside torch altogether.
+#pragma once
+
+#include <cstdint>
+
+namespace accl {
+
+enum class DType : int32_t { kFloat16, kBFloat16, kFloat32, kFloat64 };
+enum class LabelType : int32_t { kUInt8, kInt8, kInt16, kInt32, kInt64, kBool };
+enum class Reduction : int32_t { kMean, kSum, kNone, kImageMean };
+enum class Normalization : int32_t { kArea, kNone, kArea2 };
+
+// "Accumulation type" below: float64 for float64 input, else float32.
+
+// ---------------------------------------------------------------------------------------------
+// Patch scores: eqs. (5) and (6)
+
+enum class ScoreTerm : int32_t {
+  kLeastSquares,   // (d - t)^2
+  kVanilla,        // softplus(d) - t d
+  kHingeGenerator, // -d
+  kHingeFake,      // relu(1 + d)
+  kHingeReal,      // relu(1 - d)
+};
+
+struct ScoreGroup {
+  const void* scores = nullptr; // [count] dtype
+  void* grad_scores = nullptr;  // [count] dtype, backward only
+  int64_t count = 0;
+  ScoreTerm term = ScoreTerm::kLeastSquares;
+  double target = 0;
+  double factor = 1; // of this group's sum in the loss: scale, or scale / count for a mean
+};
+
+// One group for accl_loss, two (fake, real) for accl_discriminator_loss.
+struct ScoreArguments {
+  DType dtype = DType::kFloat32;
+  int32_t groups = 1;
+  ScoreGroup group[2];
+  bool elementwise = false; // reduction "none": loss and grad_loss are maps over the elements
+
+  void* loss = nullptr;            // [] or [count] accumulation type, forward only
+  const void* grad_loss = nullptr; // [] or [count] accumulation type, backward only
+
+  void* partials = nullptr;  // CUDA: [score_partials(*this)] accumulation type
+  int32_t* ticket = nullptr; // CUDA: one zero
+};
+
+// ---------------------------------------------------------------------------------------------
+// Pixels: eqs. (1) to (3). segmentation_head, partial_cross_entropy and size_penalty are this one
+// computation with outputs left out (a null pointer).
+
+struct PixelArguments {
+  int64_t images = 0;  // B
+  int64_t classes = 0; // C
+  int64_t pixels = 0;  // N, flattened spatial size
+  DType dtype = DType::kFloat32;
+  const void* logits = nullptr; // [B, C, N] dtype
+
+  // Partial cross-entropy; all null when only the size is asked for.
+  const void* labels = nullptr; // [B, N] label_type
+  LabelType label_type = LabelType::kUInt8;
+  int64_t ignore_index = 255;
+  const void* weight = nullptr; // [max(C, 2)] accumulation type, or null: all 1
+  Reduction ce_reduction = Reduction::kMean;
+
+  // Size penalty; null bounds: soft size only.
+  const void* bounds = nullptr;           // accumulation type, [B, C, 2] through the strides
+  int64_t bounds_stride[3] = {0, 0, 0};   // in elements
+  Normalization normalization = Normalization::kArea;
+  Reduction size_reduction = Reduction::kMean;
+};
+
+struct PixelForward : PixelArguments {
+  void* probabilities = nullptr; // [B, C, N] dtype
+  void* ce = nullptr;            // [] accumulation type, or [B, N] for kNone
+  void* ce_scale = nullptr;      // [B] accumulation type: factor of each image's summed loss
+  void* penalty = nullptr;       // [] accumulation type, or [B, C] for kNone
+  void* penalty_scale = nullptr; // [] accumulation type: factor of each pair's squared excess
+  void* soft_size = nullptr;     // [B, C] accumulation type
+
+  void* partials = nullptr;  // CUDA: [pixel_partials(*this)] accumulation type
+  int32_t* ticket = nullptr; // CUDA: one zero
+};
+
+struct PixelBackward : PixelArguments {
+  const void* soft_size = nullptr;          // [B, C] accumulation type
+  const void* ce_scale = nullptr;           // [B] accumulation type
+  const void* penalty_scale = nullptr;      // [] accumulation type
+  const void* grad_probabilities = nullptr; // [B, C, N] dtype
+  const void* grad_ce = nullptr;            // [] accumulation type, or [B, N] for kNone
+  const void* grad_penalty = nullptr;       // [] accumulation type, or [B, C] for kNone
+  const void* grad_soft_size = nullptr;     // [B, C] accumulation type
+  void* grad_logits = nullptr;              // [B, C, N] dtype
+};
+
+// ---------------------------------------------------------------------------------------------
+// Kernels. Empty input never reaches them.
+
+namespace cpu {
+void score_forward(const ScoreArguments& arguments);
+void score_backward(const ScoreArguments& arguments);
+// Returns where in labels the first value stands that is neither a class nor ignore_index, or -1.
+int64_t pixel_forward(const PixelForward& arguments);
+void pixel_backward(const PixelBackward& arguments);
+} // namespace cpu
+
+// Scratch that ops/ allocates for a CUDA launch: elements of the accumulation type.
+namespace cuda {
+int64_t score_partials(const ScoreArguments& arguments);
+int64_t pixel_partials(const PixelArguments& arguments);
+// stream: a cudaStream_t. Each returns a cudaError_t as int (0: launched).
+int score_forward(const ScoreArguments& arguments, void* stream);
+int score_backward(const ScoreArguments& arguments, void* stream);
+int pixel_forward(const PixelForward& arguments, void* stream);
+int pixel_backward(const PixelBackward& arguments, void* stream);
+const char* error_string(int error);
+} // namespace cuda
+
+} // namespace accl
