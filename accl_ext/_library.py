@@ -1,0 +1,107 @@
+"""Finds, checks and loads the compiled operators: ``libaccl_ext_ops.so`` and the module ``_C``.
+
+Nothing here raises at import: where the operators cannot be loaded, :func:`load` says why, and
+``accl_ext.reference`` works all the same.
+"""
+
+import functools
+import importlib.util
+import json
+import sys
+import sysconfig
+import warnings
+from pathlib import Path
+
+import torch
+
+from ._version import __version__
+
+_OPERATORS = "libaccl_ext_ops.so"
+_MODULE = "_C" + (sysconfig.get_config_var("EXT_SUFFIX") or ".so")
+_CONFIG = "_build_config.json"
+_REBUILD = "Rebuild it for this environment: pip install --no-build-isolation --force-reinstall --no-deps ."
+
+
+class _NotLoadable(Exception):
+    pass
+
+
+def _folder() -> Path:
+    """The folder that holds the binary: this package's own, or that of the installed accl_ext when
+    these sources run in place (a clone first on ``sys.path``) and were not built here."""
+    own = Path(__file__).parent
+    candidates = [own, *(Path(entry or ".") / own.name for entry in sys.path)]
+    for folder in candidates:
+        if (folder / _CONFIG).is_file() and (folder / _OPERATORS).is_file():
+            return folder
+    raise _NotLoadable(
+        f"there is no compiled library ({_OPERATORS}) in {own} nor in an installed accl_ext. "
+        "Build it: pip install ."
+    )
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def _check(config: dict, folder: Path) -> None:
+    """A binary made for another torch fails with "undefined symbol" at best: compare first."""
+    if _minor(config["torch"]) != _minor(torch.__version__):
+        raise _NotLoadable(
+            f"it was built for torch {_minor(config['torch'])} (with {config['torch']}), but this "
+            f"is torch {torch.__version__}. {_REBUILD}"
+        )
+    if config["version"] != __version__:
+        raise _NotLoadable(
+            f"these are the sources of accl_ext {__version__}, but the binary in {folder} is of "
+            f"{config['version']}. {_REBUILD}"
+        )
+    if not (folder / _MODULE).is_file():
+        raise _NotLoadable(
+            f"it was built for Python {config['python']}, but this is Python "
+            f"{sys.version_info.major}.{sys.version_info.minor}. {_REBUILD}"
+        )
+
+
+@functools.lru_cache(maxsize=None)
+def _load() -> tuple[dict | None, str | None]:
+    """(build information, None), or (what is known of the build if anything, the reason)."""
+    config = None
+    try:
+        folder = _folder()
+        config = json.loads((folder / _CONFIG).read_text())
+        _check(config, folder)
+        torch.ops.load_library(folder / _OPERATORS)
+        spec = importlib.util.spec_from_file_location(f"{__package__}._C", folder / _MODULE)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.build_info(), None
+    except _NotLoadable as error:
+        reason = str(error)
+    except (OSError, ImportError, ValueError, KeyError) as error:
+        reason = f"the library in {folder} does not load: {error}. {_REBUILD}"
+    if config is not None:
+        warnings.warn(
+            f"accl_ext: its compiled operators are off: {reason}", RuntimeWarning, stacklevel=2
+        )
+    return config, reason
+
+
+def load() -> str | None:
+    """Loads the operators, once. Returns None, or the reason why they cannot be loaded.
+
+    A library that is there but does not fit (built for another torch or Python, or broken) also
+    gives a ``RuntimeWarning``, the first time.
+    """
+    return _load()[1]
+
+
+def build_info() -> dict:
+    """What was built: ``version``, ``git_revision``, ``torch``, ``python``, ``compiler``,
+    ``cxx_standard``, ``build_type``, ``instruction_sets``, ``cuda`` (the toolkit's version; None: a
+    CPU build) and ``cuda_architectures``; with ``loaded`` (bool) and ``reason`` (str or None).
+
+    Without any library only ``version``, ``loaded`` and ``reason`` are there.
+    """
+    info, reason = _load()
+    return {**(info or {"version": __version__}), "loaded": reason is None, "reason": reason}
