@@ -15,6 +15,7 @@ images where the value is defined, and the number of those is reported beside th
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -93,8 +94,10 @@ def score_image(
     if predicted_pixels and true_pixels:
         steps = None if spacing is None else [float(step) for step in spacing]
         surfaces = {"include_background": True, "spacing": steps}
-        hd95 = _defined(compute_hausdorff_distance(*pair, percentile=95, **surfaces))
-        asd = _defined(compute_average_surface_distance(*pair, symmetric=True, **surfaces))
+        with warnings.catch_warnings():  # MONAI 1.5 and 1.6 warn about a call of their own
+            warnings.filterwarnings("ignore", "monai.metrics.utils get_mask_edges", FutureWarning)
+            hd95 = _defined(compute_hausdorff_distance(*pair, percentile=95, **surfaces))
+            asd = _defined(compute_average_surface_distance(*pair, symmetric=True, **surfaces))
     return ImageScores(
         dsc=dsc,
         hd95=hd95,

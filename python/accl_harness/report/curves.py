@@ -1,0 +1,220 @@
+"""Plots of numbers: training curves, scores by method, and DSC against alpha."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from accl_harness.report.figures import METHOD_COLOURS, STYLE
+
+Rows = Sequence[Mapping[str, float]]
+
+# Column of metrics.csv, title, scale.
+CURVES = (
+    ("dsc", "DSC", "linear"),
+    ("size_ratio", "size ratio (1: right size)", "log"),
+    ("loss_g", "loss of G", "log"),
+    ("partial_ce", "data term", "log"),
+    ("size_penalty", "size penalty", "symlog"),
+    ("accl", "ACCL, eq. (5)", "linear"),
+    ("loss_d", "loss of D, eq. (6)", "linear"),
+    ("d_real", "D(real) full, D(fake) dashed", "linear"),
+)
+
+
+def read_curves(path: Path) -> list[dict[str, float]]:
+    """Rows of a run's metrics.csv as floats; an empty cell becomes NaN (matplotlib leaves a gap).
+
+    A last line cut short by an interruption is left out.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        rows = [row for row in reader if None not in row.values()]
+    return [{key: _number(value) for key, value in row.items() if key} for row in rows]
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return float("nan")
+
+
+def training_curves(
+    runs: Mapping[str, Sequence[Rows]],
+    path: Path,
+    *,
+    labels: Mapping[str, str] | None = None,
+    colours: Mapping[str, str] | None = None,
+    title: str = "",
+) -> Path | None:
+    """Writes a grid of curves over the epochs, one line a run, one colour a method.
+
+    Args:
+        runs: method -> for each seed the rows of its metrics.csv (see `read_curves`).
+        path: PNG to write.
+        labels, colours: for the legend, by method.
+
+    Returns `path`, or None where no run has a row yet.
+    """
+    labels, colours = labels or {}, colours or METHOD_COLOURS
+    runs = {method: [rows for rows in seeds if rows] for method, seeds in runs.items()}
+    shown = [curve for curve in CURVES if _any_finite(runs, curve[0])]
+    if not shown:
+        return None
+    with plt.rc_context(STYLE):
+        columns = min(4, len(shown))
+        lines = -(-len(shown) // columns)
+        figure = Figure(figsize=(3.1 * columns, 2.35 * lines + 0.7), layout="constrained")
+        axes = figure.subplots(lines, columns, squeeze=False).ravel()
+        for axis, (column, heading, scale) in zip(axes, shown, strict=False):
+            for method, seeds in runs.items():
+                for rows in seeds:
+                    _curve(axis, rows, column, colours.get(method, "0.3"))
+            axis.set_title(heading)
+            axis.set_yscale(scale, **({"linthresh": 1e-3} if scale == "symlog" else {}))
+            axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            if column == "size_ratio":
+                axis.axhline(1, color="0.5", linewidth=0.8, linestyle=":")
+        for axis in axes[len(shown) :]:
+            axis.remove()
+        handles = [
+            plt.Line2D([], [], color=colours.get(method, "0.3"), label=labels.get(method, method))
+            for method in runs
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(7, len(handles)))
+        figure.supxlabel("epoch", fontsize=9)
+        if title:
+            figure.suptitle(title, fontsize=10.5)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+    return path
+
+
+def _any_finite(runs: Mapping[str, Sequence[Rows]], column: str) -> bool:
+    return any(
+        np.isfinite(row.get(column, np.nan))
+        for seeds in runs.values()
+        for rows in seeds
+        for row in rows
+    )
+
+
+def _curve(axis, rows: Rows, column: str, colour: str) -> None:
+    epochs = [row["epoch"] for row in rows]
+    values = [row.get(column, float("nan")) for row in rows]
+    if np.isfinite(values).any():
+        axis.plot(epochs, values, color=colour, linewidth=1.1, alpha=0.85)
+    if column == "d_real":
+        fake = [row.get("d_fake", float("nan")) for row in rows]
+        axis.plot(epochs, fake, color=colour, linewidth=1.1, alpha=0.85, linestyle="--")
+
+
+def score_plot(
+    dsc: Mapping[str, Sequence[Mapping[str, float]]],
+    path: Path,
+    *,
+    labels: Mapping[str, str],
+    colours: Mapping[str, str] = METHOD_COLOURS,
+    beside: Mapping[str, float] | None = None,
+    title: str = "",
+) -> Path:
+    """Writes the DSC of every test image by method, with each seed's mean.
+
+    Args:
+        dsc: method -> for each seed, image name -> DSC (0 to 1).
+        beside: method -> the paper's DSC x100, drawn as a diamond.
+    """
+    with plt.rc_context(STYLE):
+        figure = Figure(figsize=(1.15 * len(dsc) + 1.6, 3.4), layout="constrained")
+        axis = figure.subplots()
+        for position, (method, seeds) in enumerate(dsc.items()):
+            colour = colours.get(method, "0.3")
+            # The spread to the side is fixed, so that the same scores give the same picture.
+            jitter = np.random.default_rng(0)
+            for scores in seeds:
+                values = 100 * np.array(list(scores.values()))
+                where = position + jitter.uniform(-0.28, 0.28, len(values))
+                axis.scatter(where, values, s=7, color=colour, alpha=0.35, linewidths=0)
+                axis.hlines(values.mean(), position - 0.36, position + 0.36, color=colour, lw=1.8)
+            if beside and method in beside:
+                axis.plot(position, beside[method], "D", color="white", mec="black", ms=6)
+        axis.set_xticks(range(len(dsc)), [labels.get(method, method) for method in dsc])
+        axis.grid(axis="x", visible=False)
+        axis.set_ylim(-3, 103)
+        axis.set_ylabel("DSC x100")
+        note = "dot: a test image; line: a seed's mean" + ("; diamond: the paper" * bool(beside))
+        axis.set_title(f"{title}\n{note}" if title else note)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+    return path
+
+
+def alpha_curve(
+    points: Mapping[float, Sequence[tuple[float, float | None]]],
+    path: Path,
+    *,
+    colour: str,
+    beside: Mapping[float, float] | None = None,
+    title: str = "",
+) -> Path:
+    """Writes DSC and size ratio against alpha, the curve under the paper's Figs. 11 to 13.
+
+    Args:
+        points: alpha -> for each seed (DSC 0 to 1, size ratio or None).
+        colour: of the method.
+        beside: alpha -> the paper's DSC x100.
+    """
+    alphas = sorted(points)
+    with plt.rc_context(STYLE):
+        figure = Figure(figsize=(7.6, 3.1), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        _with_seeds(left, alphas, points, lambda point: 100 * point[0], colour)
+        if beside:
+            left.plot(
+                list(beside),
+                list(beside.values()),
+                "D--",
+                color="0.45",
+                mfc="white",
+                lw=0.9,
+                ms=5,
+                label="paper, ACDC",
+            )
+            left.legend()
+        _with_seeds(right, alphas, points, lambda point: point[1], colour)
+        right.axhline(1, color="0.5", linewidth=0.8, linestyle=":")
+        if any(point[1] for seeds in points.values() for point in seeds):
+            right.set_yscale("log")
+            right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            right.yaxis.set_minor_formatter(NullFormatter())
+        ticks = sorted({*alphas, *(beside or {})})
+        for axis, heading in ((left, "DSC x100"), (right, "size ratio (1: right size)")):
+            axis.set_xscale("log")
+            axis.set_xticks(ticks, [f"{alpha:g}" for alpha in ticks])
+            axis.xaxis.set_minor_formatter(NullFormatter())
+            axis.tick_params(axis="x", labelrotation=30 if len(ticks) > 5 else 0)
+            axis.set_xlabel("alpha, the weight of ACCL")
+            axis.set_title(heading)
+        if title:
+            figure.suptitle(title, fontsize=10.5)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+    return path
+
+
+def _with_seeds(
+    axis, alphas: Sequence[float], points: Mapping, value: Callable, colour: str
+) -> None:
+    means = []
+    for alpha in alphas:
+        values = [value(point) for point in points[alpha] if value(point) is not None]
+        axis.plot([alpha] * len(values), values, "o", color=colour, ms=4, alpha=0.5, mew=0)
+        means.append(np.mean(values) if values else float("nan"))
+    axis.plot(alphas, means, "-o", color=colour, lw=1.6, ms=5, label="mean over seeds")

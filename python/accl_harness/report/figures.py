@@ -1,0 +1,198 @@
+"""Pictures of segmentations: the paper's qualitative panels (Figs. 4 to 6, 8 to 13).
+
+Colours are of Okabe and Ito's palette, which readers with any form of colour blindness can tell
+apart: what a method found rightly is green, what it added is vermilion, what it missed is blue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+RIGHT, ADDED, MISSED = "#009E73", "#D55E00", "#56B4E9"
+METHOD_COLOURS = {
+    "weak_ce": "#999999",
+    "partial_ce": "#E69F00",
+    "sccl": "#56B4E9",
+    "partial_accl": "#CC79A7",
+    "unpaired_accl": "#009E73",
+    "paired_accl": "#0072B2",
+    "fs_ce": "#000000",
+}
+OPACITY = 0.55
+TILE = 1.55  # inches
+DPI = 120
+
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "figure.dpi": DPI,
+    "savefig.dpi": DPI,
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of a panel: an image, its true mask, and what each column's network predicted."""
+
+    name: str
+    image: np.ndarray  # [H, W], any real dtype
+    truth: np.ndarray  # [H, W] of 0 and 1
+    predictions: Mapping[str, np.ndarray]  # column -> [H, W] of 0 and 1
+    dsc: Mapping[str, float] = field(default_factory=dict)  # column -> DSC, 0 to 1
+
+
+def select_cases(dsc: Mapping[str, Mapping[str, float]], count: int) -> list[str]:
+    """Names of `count` images to show: the worst first, then an even spread up to the best.
+
+    Args:
+        dsc: method -> image name -> DSC. An image's rank is its mean over the methods.
+    """
+    names = list(next(iter(dsc.values())))
+    ranked = sorted(names, key=lambda name: np.mean([scores[name] for scores in dsc.values()]))
+    picks = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
+    return [ranked[i] for i in picks]
+
+
+def worst_cases(scores: Mapping[str, float], count: int) -> list[str]:
+    """Names of the `count` images with the lowest DSC, the worst first."""
+    return sorted(scores, key=lambda name: (scores[name], name))[:count]
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """[H, W] of any real dtype as RGB float [H, W, 3] in 0 to 1, by the image's own range."""
+    image = np.asarray(image, dtype=np.float64)
+    low, high = np.percentile(image, [0.5, 99.5])
+    scaled = np.clip((image - low) / max(high - low, 1e-12), 0, 1)
+    return np.repeat(scaled[..., None], 3, axis=-1)
+
+
+def overlay(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """The image with right, added and missed pixels tinted; RGB float [H, W, 3] in 0 to 1."""
+    truth, prediction = np.asarray(truth, bool), np.asarray(prediction, bool)
+    picture = grey(image)
+    for where, colour in (
+        (truth & prediction, RIGHT),
+        (prediction & ~truth, ADDED),
+        (truth & ~prediction, MISSED),
+    ):
+        picture[where] = (1 - OPACITY) * picture[where] + OPACITY * np.array(to_rgb(colour))
+    return picture
+
+
+def _contour(axes, mask: np.ndarray, colour: str = "white") -> None:
+    # A frame of zeros closes the contour of an object that touches the border.
+    padded = np.pad(np.asarray(mask, dtype=float), 1)
+    if padded.any():
+        rows, columns = (np.arange(-1, size - 1) for size in padded.shape)
+        axes.contour(columns, rows, padded, levels=[0.5], colors=colour, linewidths=0.9)
+
+
+def panel(
+    cases: Sequence[Case],
+    columns: Mapping[str, str],
+    path: Path,
+    *,
+    title: str = "",
+    colours: Mapping[str, str] | None = None,
+) -> Path:
+    """Writes a panel: a row for each case; image, true mask, then one column a network.
+
+    Args:
+        cases: the rows, in order.
+        columns: key in `Case.predictions` -> heading.
+        path: PNG to write.
+        title: heading of the figure.
+        colours: column key -> colour of its heading.
+
+    Returns `path`.
+    """
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        shape = len(cases), 2 + len(columns)
+        # Head and foot keep their height in inches whatever the number of rows.
+        width = shape[1] * TILE + 0.3
+        legend_columns = 5 if width > 8 else 2
+        head, foot, side = 0.55 if title else 0.3, 0.15 + 0.2 * -(-5 // legend_columns), 0.3
+        height = shape[0] * TILE + head + foot
+        figure = Figure(figsize=(width, height))
+        axes = figure.subplots(*shape, squeeze=False)
+        figure.subplots_adjust(
+            left=side / width,
+            right=1 - 0.03 / width,
+            bottom=foot / height,
+            top=1 - head / height,
+            wspace=0.04,
+            hspace=0.04,
+        )
+        for row, case in zip(axes, cases, strict=True):
+            _panel_row(row, case, columns)
+        for axis, heading in zip(axes[0], ["Image", "True mask", *columns.values()], strict=True):
+            axis.set_title(heading, pad=4)
+        for axis, key in zip(axes[0][2:], columns, strict=True):
+            axis.title.set_color((colours or {}).get(key, "black"))
+            axis.title.set_fontweight("bold")
+        if title:
+            figure.suptitle(title, y=1 - 0.12 / height, va="top", fontsize=10.5)
+        _legend(figure, legend_columns)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+    return path
+
+
+def _panel_row(row, case: Case, columns: Mapping[str, str]) -> None:
+    for axis in row:
+        axis.set_xticks([])
+        axis.set_yticks([])
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+    row[0].imshow(grey(case.image), interpolation="bilinear")
+    row[0].set_ylabel(_short(case.name), fontsize=7, color="0.35")
+    row[1].imshow(overlay(case.image, case.truth, case.truth), interpolation="nearest")
+    _contour(row[1], case.truth)
+    for axis, key in zip(row[2:], columns, strict=True):
+        axis.imshow(overlay(case.image, case.truth, case.predictions[key]), interpolation="nearest")
+        _contour(axis, case.truth)
+        if key in case.dsc:
+            axis.text(
+                0.03,
+                0.03,
+                f"{100 * case.dsc[key]:.0f}",
+                transform=axis.transAxes,
+                fontsize=8.5,
+                fontweight="bold",
+                color="white",
+                bbox={"facecolor": "black", "alpha": 0.6, "pad": 1.5, "linewidth": 0},
+            )
+
+
+def _short(name: str, length: int = 26) -> str:
+    return name if len(name) <= length else name[: length - 12] + "…" + name[-11:]
+
+
+def _legend(figure: Figure, columns: int) -> None:
+    handles = [
+        Patch(facecolor=RIGHT, label="right"),
+        Patch(facecolor=ADDED, label="added (false positive)"),
+        Patch(facecolor=MISSED, label="missed (false negative)"),
+        Patch(facecolor="0.45", edgecolor="white", linewidth=1, label="white line: true contour"),
+        Patch(facecolor="black", label="number: DSC x100"),
+    ]
+    figure.legend(handles=handles, loc="lower center", ncols=columns, fontsize=8)

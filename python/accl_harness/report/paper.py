@@ -1,0 +1,46 @@
+"""The numbers of the paper's Table 1 and of its alpha study, to stand beside ours."""
+
+from __future__ import annotations
+
+METHOD_LABELS = {
+    "weak_ce": "Weak CE",
+    "partial_ce": "Partial CE",
+    "sccl": "SCCL",
+    "partial_accl": "Partial ACCL",
+    "unpaired_accl": "Unpaired ACCL",
+    "paired_accl": "Paired ACCL",
+    "fs_ce": "FS CE",
+}
+
+# DSC x100 by data set and method.
+TABLE_1 = {
+    "disc": dict(zip(METHOD_LABELS, (45.2, 23.0, 76.7, 78.5, 82.3, 83.2, 86.6), strict=True)),
+    "cup": dict(zip(METHOD_LABELS, (35.1, 10.6, 68.0, 73.0, 81.1, 80.9, 84.0), strict=True)),
+    "acdc_lv": dict(zip(METHOD_LABELS, (7.5, 4.8, 57.5, 59.9, 63.4, 66.2, 81.2), strict=True)),
+    "pupil": dict(zip(METHOD_LABELS, (9.2, 1.3, 53.8, 72.7, 74.8, 75.9, 92.7), strict=True)),
+}
+
+ROW_TITLES = {
+    "disc": "optic disc (ring), REFUGE",
+    "cup": "optic cup, REFUGE",
+    "acdc_lv": "LV endocardium, ACDC",
+    "pupil": "pupil, ultrasound",
+}
+
+# alpha -> DSC x100 on ACDC: the study of Figs. 11 to 13.
+ALPHA_STUDY = {
+    "partial_accl": {3e-4: 54.2, 6e-4: 59.9, 1e-3: 54.8, 2e-3: 43.4},
+    "unpaired_accl": {5e-3: 60.9, 1e-2: 61.2, 2e-2: 61.3, 5e-2: 63.4},
+    "paired_accl": {5e-3: 63.0, 1e-2: 59.3, 2e-2: 61.8, 5e-2: 66.2},
+}
+
+
+def paper_row(name: str | None) -> dict[str, float]:
+    """DSC x100 by method of one row of Table 1; {} for None. Raises UserError otherwise."""
+    from accl_harness.errors import UserError
+
+    if name is None:
+        return {}
+    if name not in TABLE_1:
+        raise UserError(f"--paper-row: wanted one of {', '.join(TABLE_1)}, got {name!r}")
+    return TABLE_1[name]
