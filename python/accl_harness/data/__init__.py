@@ -1,0 +1,1 @@
+"""Images, masks, weak labels and reference masks; nothing here knows about training."""

@@ -1,0 +1,351 @@
+"""A data set in memory: images, masks and weak labels of one split at the working size.
+
+Folder layout: ``ROOT/{train,test}/{images,masks}`` with equal stems, optional ``weak/``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .formats import ImageFile, list_files, read_image, stem_of
+from .pixels import (
+    binary_mask,
+    resize_image,
+    resize_mask,
+    resize_weak,
+    to_unit_range,
+    weak_values,
+)
+from .weak import WeakOptions, count_labelled, weaken
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an image comes from: a file, and in a volume the slice."""
+
+    path: Path
+    slice_index: int | None = None
+
+
+@dataclass(kw_only=True)
+class Dataset:
+    """Images of one split; lists and tensors share their first index.
+
+    Built by :func:`load_split` and :func:`load_images`, or by hand from tensors: then the working
+    size is the full size.
+    """
+
+    images: Tensor
+    """float32 [n, 1, size, size] in [-1, 1]."""
+    names: list[str]
+    """File stem; of a slice ``stem_z012``."""
+    groups: list[str] = field(default_factory=list)
+    """The patient each image belongs to; by default its file."""
+    masks: Tensor | None = None
+    """uint8 [n, size, size] in {0, 1}."""
+    weak_labels: Tensor | None = None
+    """uint8 [n, size, size] in {0 background, 1 foreground, 255 unlabelled}."""
+    spacings: list[tuple[float, float] | None] = field(default_factory=list)
+    """Row and column spacing in mm at the image's own size, None where unknown."""
+    sources: list[Source | None] = field(default_factory=list)
+    full_masks: list[np.ndarray] | None = None
+    """uint8 {0, 1} at each image's own size; see :meth:`full_mask`."""
+    full_shapes: list[tuple[int, int]] = field(default_factory=list)
+    folder: Path | None = None
+    """``ROOT/split``, or the folder of images."""
+
+    def __post_init__(self) -> None:
+        n, size = len(self.images), tuple(self.images.shape[-2:])
+        self.groups = self.groups or list(self.names)
+        self.spacings = self.spacings or [None] * n
+        self.sources = self.sources or [None] * n
+        self.full_shapes = self.full_shapes or [size] * n
+        self._last_read: tuple[Path, np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def size(self) -> int:
+        return int(self.images.shape[-1])
+
+    def full_shape(self, index: int) -> tuple[int, int]:
+        """Height and width of the image's own size."""
+        return self.full_shapes[index]
+
+    def full_mask(self, index: int) -> np.ndarray:
+        """uint8 [H, W] {0, 1} at the image's own size."""
+        if self.full_masks is not None:
+            return self.full_masks[index]
+        if self.masks is None:
+            raise UserError(f"{self.names[index]}: has no mask")
+        return self.masks[index].numpy()
+
+    def full_image(self, index: int) -> np.ndarray:
+        """float32 [H, W] in [-1, 1] at the image's own size; read again from its file."""
+        source = self.sources[index]
+        if source is None:
+            return self.images[index, 0].numpy()
+        if self._last_read is None or self._last_read[0] != source.path:
+            self._last_read = (source.path, to_unit_range(read_image(source.path).array))
+        image = self._last_read[1]
+        return image if source.slice_index is None else image[..., source.slice_index]
+
+    def annotation(self) -> dict[str, Any]:
+        """Labelled ``pixels``, their ``ratio`` (a fraction of all) and the count ``per_image``,
+        at the working size, which is what the loss sees."""
+        labels = [] if self.weak_labels is None else list(self.weak_labels.numpy())
+        return count_labelled(labels, self.names if labels else [])
+
+    def subset(self, indices: Sequence[int]) -> Dataset:
+        """The images at ``indices``, in that order."""
+        chosen = [int(i) for i in indices]
+        index = torch.tensor(chosen, dtype=torch.long)
+
+        def pick(values: list) -> list:
+            return [values[i] for i in chosen]
+
+        return replace(
+            self,
+            images=self.images[index],
+            masks=None if self.masks is None else self.masks[index],
+            weak_labels=None if self.weak_labels is None else self.weak_labels[index],
+            full_masks=None if self.full_masks is None else pick(self.full_masks),
+            names=pick(self.names),
+            groups=pick(self.groups),
+            spacings=pick(self.spacings),
+            sources=pick(self.sources),
+            full_shapes=pick(self.full_shapes),
+        )
+
+
+def load_split(
+    root: str | Path,
+    split: str,
+    *,
+    masks: str = "masks",
+    size: int = 256,
+    weak: WeakOptions | None = WeakOptions(),  # noqa: B008 (frozen)
+    mask_threshold: float | None = None,
+    patients: str | None = None,
+    limit: int | None = None,
+) -> Dataset:
+    """Reads ``ROOT/split``: images, masks and weak labels (``weak=None``: without labels).
+
+    Masks may be missing as a whole where ``weak/`` has the labels: then ``masks`` is None.
+    ``mask_threshold``: the object is where a mask exceeds it. ``patients``: a regular expression
+    whose first group (or whole match) in the file's stem names the patient. ``limit``: only the
+    first so many files.
+
+    Labels made from masks are made at the image's own size, where the recipe's 10 iterations
+    mean what they were published for, then brought to the working size without losing an image's
+    last label (:func:`~.pixels.resize_weak`); a ``ratio`` is met at the working size, where the
+    loss counts.
+
+    Raises:
+        UserError: a missing, unreadable, empty or mismatching file or folder; the message names
+            it and says what to do.
+    """
+    folder = _split_folder(Path(root), split, masks)
+    image_paths = list_files(folder / "images")
+    mask_paths = _partners(image_paths, folder / masks, "mask")
+    weak_paths = _partners(image_paths, folder / "weak", "weak label") if weak else None
+    if weak and weak_paths and weak.strategy not in ("auto", "scribble"):
+        weak_paths = None
+    if weak and weak.strategy == "scribble" and weak_paths is None:
+        raise UserError(f"{folder / 'weak'}: no such folder; strategy scribble reads labels there")
+    if mask_paths is None and weak_paths is None:
+        found = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != "images")
+        raise UserError(
+            f"{folder / masks}: no such folder; {folder} holds {', '.join(found) or 'images only'}"
+            + ("; name the folder of masks with --masks" if found else "")
+        )
+
+    parts = _Parts(size=size)
+    full_weak: list[np.ndarray] = []
+    object_values: dict[float, Path] = {}
+    for stem in list(image_paths)[:limit]:
+        image = read_image(image_paths[stem])
+        group = _patient(stem, patients)
+        mask = None
+        if mask_paths is not None:
+            file = _read_partner(mask_paths[stem], "mask", image)
+            mask, value = binary_mask(file.array, file.path, mask_threshold)
+            if value is not None:
+                object_values.setdefault(value, file.path)
+        if weak_paths is not None:
+            file = _read_partner(weak_paths[stem], "weak", image)
+            labels = weak_values(file.array, file.path, weak.foreground, weak.unlabelled)
+            full_weak += list(_planes(labels))
+        parts.add(stem, group, image, mask)
+    _one_object_value(object_values)
+
+    dataset = parts.dataset(folder)
+    if weak is None:
+        return dataset
+    if weak_paths is not None:
+        if not any((labels == 1).any() for labels in full_weak):
+            raise UserError(
+                f"{folder / 'weak'}: no pixel holds the foreground's value {weak.foreground}; "
+                "for files of 0 and 255 that mark the foreground alone give weak.foreground 255 "
+                "and weak.unlabelled 0"
+            )
+    elif weak.ratio is None:
+        full_weak = weaken(dataset.full_masks, weak)
+    else:
+        full_weak = weaken(list(dataset.masks.numpy()), weak)
+    dataset.weak_labels = torch.from_numpy(np.stack([resize_weak(w, size) for w in full_weak]))
+    return dataset
+
+
+def load_images(
+    folder: str | Path, *, size: int = 256, patients: str | None = None, limit: int | None = None
+) -> Dataset:
+    """Reads a folder of images (or one image file) without masks, for prediction."""
+    folder = Path(folder)
+    paths = {stem_of(folder): folder} if folder.is_file() else list_files(folder)
+    parts = _Parts(size=size)
+    for stem in list(paths)[:limit]:
+        parts.add(stem, _patient(stem, patients), read_image(paths[stem]), None)
+    return parts.dataset(folder)
+
+
+def split_validation(
+    dataset: Dataset, fraction: float, seed: int
+) -> tuple[Dataset, Dataset | None]:
+    """Sets whole patients aside: (training, validation); validation is None for fraction 0.
+
+    ``fraction`` of the patients, rounded, at least one; the choice depends on the seed and the
+    patients' names alone. Images keep their order.
+    """
+    if not 0 <= fraction < 1:
+        raise UserError(f"validation fraction: wanted 0 <= fraction < 1, got {fraction}")
+    if fraction == 0:
+        return dataset, None
+    patients = sorted(set(dataset.groups))
+    count = max(1, round(fraction * len(patients)))
+    if count >= len(patients):
+        raise UserError(
+            f"validation fraction {fraction} leaves none of {len(patients)} patients to train on"
+        )
+    order = np.random.default_rng(seed).permutation(len(patients))
+    held_out = {patients[i] for i in order[:count]}
+    inside = [i for i, group in enumerate(dataset.groups) if group in held_out]
+    outside = [i for i, group in enumerate(dataset.groups) if group not in held_out]
+    return dataset.subset(outside), dataset.subset(inside)
+
+
+@dataclass
+class _Parts:
+    """Collects files slice by slice."""
+
+    size: int
+    images: list[Tensor] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    masks: list[np.ndarray] = field(default_factory=list)
+    spacings: list = field(default_factory=list)
+    sources: list = field(default_factory=list)
+    shapes: list = field(default_factory=list)
+
+    def add(self, stem: str, group: str, image: ImageFile, mask: np.ndarray | None) -> None:
+        planes = resize_image(to_unit_range(image.array), self.size)
+        count = len(planes)
+        self.images.append(planes)
+        slices: Sequence[int | None] = range(count) if image.is_volume else [None]
+        self.names += [stem if z is None else f"{stem}_z{z:03d}" for z in slices]
+        self.sources += [Source(image.path, z) for z in slices]
+        self.groups += [group] * count
+        self.spacings += [image.spacing] * count
+        self.shapes += [tuple(image.array.shape[:2])] * count
+        if mask is not None:
+            self.masks += list(_planes(mask))
+
+    def dataset(self, folder: Path) -> Dataset:
+        resized = [resize_mask(mask, self.size) for mask in self.masks]
+        return Dataset(
+            images=torch.cat(self.images),
+            names=self.names,
+            groups=self.groups,
+            masks=torch.from_numpy(np.stack(resized)) if resized else None,
+            spacings=self.spacings,
+            sources=self.sources,
+            full_masks=self.masks or None,
+            full_shapes=self.shapes,
+            folder=folder,
+        )
+
+
+def _planes(array: np.ndarray) -> Iterator[np.ndarray]:
+    planes = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+    return (np.ascontiguousarray(plane) for plane in planes)
+
+
+def _split_folder(root: Path, split: str, masks: str) -> Path:
+    layout = f"wanted {root}/{split}/images and {root}/{split}/{masks} with equal file names"
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; {layout}")
+    if not (root / split).is_dir():
+        raise UserError(f"{root}: has no folder {split}; {layout}")
+    return root / split
+
+
+def _partners(images: dict[str, Path], folder: Path, what: str) -> dict[str, Path] | None:
+    """The files of ``folder`` by stem, one for every image; None if there is no such folder."""
+    if not folder.is_dir():
+        return None
+    paths = list_files(folder, f"{what}s")
+    without = [path for stem, path in images.items() if stem not in paths]
+    alone = [path for stem, path in paths.items() if stem not in images]
+    if without:
+        raise UserError(
+            f"{without[0]}: has no {what} of the same name in {folder}"
+            + (f" (nor have {len(without) - 1} more)" if len(without) > 1 else "")
+            + f"; add the {what} or take the image out"
+        )
+    if alone:
+        raise UserError(
+            f"{alone[0]}: has no image of the same name in {next(iter(images.values())).parent}"
+            + (f" (nor have {len(alone) - 1} more)" if len(alone) > 1 else "")
+            + f"; add the image or take the {what} out"
+        )
+    return paths
+
+
+def _read_partner(path: Path, role: Any, image: ImageFile) -> ImageFile:
+    file = read_image(path, role)
+    if file.array.shape != image.array.shape:
+        wanted, got = (" x ".join(map(str, a.shape)) for a in (image.array, file.array))
+        raise UserError(f"{path}: is {got}, its image {image.path} is {wanted}; make them equal")
+    return file
+
+
+def _patient(stem: str, pattern: str | None) -> str:
+    if pattern is None:
+        return stem
+    try:
+        match = re.search(pattern, stem)
+    except re.error as error:
+        raise UserError(f"patients: {pattern!r} is not a regular expression ({error})") from error
+    if match is None:
+        raise UserError(f"patients: {pattern!r} finds nothing in the file name {stem!r}")
+    return match.group(1) if match.groups() and match.group(1) else match.group(0)
+
+
+def _one_object_value(found: dict[float, Path]) -> None:
+    """Files of different object values are parts of one multi-class label set: refused."""
+    if len(found) > 1 and not set(found) <= {1.0, 255.0}:
+        (value, path), (other, other_path) = list(found.items())[:2]
+        raise UserError(
+            f"{path} marks the object by {value:g}, {other_path} by {other:g}; if they mean the "
+            "same object, give --mask-threshold 0"
+        )

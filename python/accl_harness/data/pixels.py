@@ -1,0 +1,144 @@
+"""From file values to what the networks see: grey range, size, binary masks, weak label values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import UserError
+
+UNLABELLED = 255
+
+
+def to_unit_range(array: np.ndarray) -> np.ndarray:
+    """Grey values to float32 in [-1, 1].
+
+    8-bit: v / 127.5 - 1. Anything deeper: the 0.5 to 99.5 percentile of the whole array (for a
+    volume: of the volume, so that its slices stay comparable), cut off outside. A constant
+    array gives -1.
+    """
+    if array.dtype == np.uint8:
+        return array.astype(np.float32) / np.float32(127.5) - 1
+    values = array.astype(np.float64)
+    low, high = np.percentile(values, (0.5, 99.5))
+    if low == high:  # a few bright pixels on black
+        low, high = values.min(), values.max()
+    if low == high:
+        return np.full(array.shape, -1, np.float32)
+    return (np.clip((values - low) / (high - low), 0, 1) * 2 - 1).astype(np.float32)
+
+
+def resize_image(image: np.ndarray, size: int) -> Tensor:
+    """[H, W] or [H, W, D] float32 to a tensor [D, 1, size, size] (D = 1 for a flat image).
+
+    Bilinear; when shrinking with an antialiasing filter, since dropping pixels of a speckled
+    image turns its texture into noise of another kind.
+    """
+    planes = torch.from_numpy(np.ascontiguousarray(image))
+    planes = planes[None] if planes.ndim == 2 else planes.movedim(-1, 0)
+    planes = planes[:, None]
+    if planes.shape[-2:] == (size, size):
+        return planes.contiguous()
+    planes = F.interpolate(
+        planes.contiguous(), size=(size, size), mode="bilinear", align_corners=False, antialias=True
+    )
+    return planes.clamp_(-1, 1)
+
+
+def resize_probabilities(probabilities: Tensor, shape: tuple[int, int]) -> np.ndarray:
+    """Probabilities [..., s, s] of one image to its own size: float32 [H, W], bilinear."""
+    planes = probabilities.detach().float().cpu().reshape(1, 1, *probabilities.shape[-2:])
+    if planes.shape[-2:] != tuple(shape):
+        planes = F.interpolate(planes, size=tuple(shape), mode="bilinear", align_corners=False)
+    return planes[0, 0].numpy()
+
+
+def _nearest(length: int, size: int) -> np.ndarray:
+    """Source index whose centre lies nearest to each target pixel's centre."""
+    return ((np.arange(size) + 0.5) * length / size).astype(np.intp)
+
+
+def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
+    """[H, W] integer labels to [size, size], nearest."""
+    if mask.shape == (size, size):
+        return mask
+    return mask[np.ix_(_nearest(mask.shape[0], size), _nearest(mask.shape[1], size))]
+
+
+def resize_weak(labels: np.ndarray, size: int) -> np.ndarray:
+    """Weak labels [H, W] to [size, size]: nearest, but no label value of the image is lost.
+
+    Nearest keeps the share of labelled pixels and, as masks are sampled at the same points, keeps
+    every label on its object; pooling ("any pixel labelled") would widen the labels over the
+    boundary. What nearest can lose is an image's whole annotation of a few pixels: then the
+    target pixel of the deepest labelled one is set.
+    """
+    resized = resize_mask(labels, size)
+    if resized is labels:
+        return labels
+    lost = [v for v in np.unique(labels) if v != UNLABELLED and not (resized == v).any()]
+    if lost:
+        from scipy import ndimage
+
+        resized = resized.copy()
+        for value in lost:
+            depth = ndimage.distance_transform_edt(np.pad(labels == value, 1))[1:-1, 1:-1]
+            row, column = np.unravel_index(depth.argmax(), depth.shape)
+            resized[row * size // labels.shape[0], column * size // labels.shape[1]] = value
+    return resized
+
+
+def values_of(array: np.ndarray) -> np.ndarray:
+    """Distinct values, ascending."""
+    if array.dtype == np.uint8:
+        return np.flatnonzero(np.bincount(array.ravel(), minlength=256))
+    return np.unique(array)
+
+
+def _words(values: np.ndarray) -> str:
+    shown = ", ".join(f"{value:g}" for value in values[:6])
+    return shown + (f", ... ({len(values)} values)" if len(values) > 6 else "")
+
+
+def binary_mask(
+    array: np.ndarray, path: Path, threshold: float | None = None
+) -> tuple[np.ndarray, float | None]:
+    """Mask values to uint8 {0, 1}, and the value that stood for the object (None: none there).
+
+    Without ``threshold`` the file holds 0 and one other value; with it, the object is where
+    the value exceeds it. Raises UserError that names the file and its values.
+    """
+    if threshold is not None:
+        return (array > threshold).astype(np.uint8), None
+    values = values_of(array)
+    objects = values[values != 0]
+    if len(objects) > 1:
+        raise UserError(
+            f"{path}: a mask holds 0 and one other value, this one holds {_words(values)}; "
+            "paint one object per mask or give --mask-threshold T (object: value > T)"
+        )
+    return (array != 0).astype(np.uint8), float(objects[0]) if len(objects) else None
+
+
+def weak_values(
+    array: np.ndarray, path: Path, foreground: int = 1, unlabelled: int = UNLABELLED
+) -> np.ndarray:
+    """Values of a weak label file to uint8 {0 background, 1 foreground, 255 unlabelled}.
+
+    ``unlabelled=0`` reads files that mark the foreground only (then there is no background
+    value). Raises UserError for any other value.
+    """
+    values = values_of(array)
+    if not np.isin(values, (0, foreground, unlabelled)).all():
+        raise UserError(
+            f"{path}: weak labels hold 0 (background), {foreground} (foreground) and "
+            f"{unlabelled} (unlabelled), this file holds {_words(values)}"
+        )
+    labels = np.zeros(array.shape, np.uint8)
+    labels[array == unlabelled] = UNLABELLED
+    labels[array == foreground] = 1
+    return labels

@@ -1,0 +1,271 @@
+"""Weak labels made from full masks: a few sure pixels of the object, the rest unlabelled.
+
+The default is the published recipe of Kervadec et al. (size-constrained CNN loss): binary erosion
+with the full 3 x 3 element, 10 times, counting down to the first result that is not empty.
+Eroding n times leaves the pixels whose chessboard distance to the outside exceeds n, so one
+distance transform answers for every n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from scipy import ndimage
+
+from ..errors import UserError
+from .formats import list_files, output_path, read_image, refuse_full, write_labels
+from .pixels import UNLABELLED, binary_mask
+from .topology import count_parts, thin
+
+Strategy = Literal["auto", "erosion", "disc", "centroid_disc", "box", "scribble"]
+
+
+@dataclass(frozen=True)
+class WeakOptions:
+    """How weak labels come about."""
+
+    strategy: Strategy = "auto"
+    """auto: the files in ``weak/`` where there are any, else erosion. erosion: the object's
+    inside. disc, centroid_disc: a disc at a random object pixel, at the centroid, cut to the
+    object. box: the bounding box (the one strategy that calls background foreground).
+    scribble: the files in ``weak/``, which must be there."""
+    iterations: int = 10
+    """Erosions at most; counted down until something is left."""
+    keep_topology: bool = False
+    """Stop before a ring breaks, an object splits or a hole fills."""
+    ratio: float | None = None
+    """Share of all pixels of the data set to label (0.0012 = 0.12 %), instead of iterations or
+    radius: the same share of every object, its deepest (or nearest to the disc's centre) pixels."""
+    radius: float = 2.0
+    """Of the discs, in pixels."""
+    margin: int = 0
+    """Pixels the box reaches beyond the object on every side."""
+    foreground: int = 1
+    """Value of the foreground in the files of ``weak/``."""
+    unlabelled: int = UNLABELLED
+    """Value of the unlabelled pixels in the files of ``weak/``; 0 for foreground-only files."""
+    seed: int = 0
+    """Of the random discs."""
+
+    def __post_init__(self) -> None:
+        known = Strategy.__args__
+        if self.strategy not in known:
+            raise UserError(f"weak.strategy: wanted one of {', '.join(known)}, got {self.strategy}")
+        if self.iterations < 0 or self.radius < 0 or self.margin < 0:
+            raise UserError("weak.iterations, weak.radius and weak.margin cannot be negative")
+        if self.ratio is not None and not 0 < self.ratio <= 1:
+            raise UserError(f"weak.ratio: wanted a fraction above 0, at most 1, got {self.ratio}")
+        if self.ratio is not None and self.strategy == "box":
+            raise UserError("weak.ratio: a box has the size of its object; choose another strategy")
+        if self.keep_topology and self.strategy not in ("auto", "erosion"):
+            raise UserError("weak.keep_topology goes with strategy erosion alone")
+        if self.foreground == self.unlabelled:
+            raise UserError(
+                f"weak.foreground and weak.unlabelled are both {self.foreground}; "
+                "files of 0 and 255 that mark the foreground alone: unlabelled 0, foreground 255"
+            )
+
+
+def weak_labels(mask: np.ndarray, options: WeakOptions | None = None, index: int = 0) -> np.ndarray:
+    """Weak label of one mask: uint8 [H, W], 1 foreground, 255 unlabelled.
+
+    ``mask``: [H, W], object where not 0. ``index``: the image's place in the data set, which
+    together with the seed decides on a random disc. An empty mask gives no label.
+    """
+    return weaken([mask], options, first=index)[0]
+
+
+def weaken(
+    masks: Sequence[np.ndarray], options: WeakOptions | None = None, first: int = 0
+) -> list[np.ndarray]:
+    """Weak labels of a data set, see :func:`weak_labels`; ``ratio`` is met over all of them.
+
+    Raises UserError if the ratio asks for more pixels than the objects have, or for fewer than
+    one an object (than its closed lines, with ``keep_topology``).
+    """
+    options = options or WeakOptions()
+    if options.strategy == "scribble":
+        raise UserError("weak.strategy: scribbles are read from weak/, they cannot be made")
+    objects = [np.asarray(mask) != 0 for mask in masks]
+    if options.ratio is not None:
+        chosen = _to_ratio(objects, options, first)
+    else:
+        chosen = [
+            _one(mask, options, first + i) if mask.any() else mask for i, mask in enumerate(objects)
+        ]
+    return [np.where(labelled, 1, UNLABELLED).astype(np.uint8) for labelled in chosen]
+
+
+def count_labelled(labels: Sequence[np.ndarray], names: Sequence[str]) -> dict[str, object]:
+    """``pixels`` labelled (not 255), their ``ratio`` (a fraction), ``per_image`` counts."""
+    counts = [int(np.count_nonzero(label != UNLABELLED)) for label in labels]
+    total = sum(int(label.size) for label in labels)
+    return {
+        "pixels": sum(counts),
+        "ratio": sum(counts) / total if total else 0.0,
+        "per_image": dict(zip(names, counts, strict=True)),
+    }
+
+
+def write_weak_labels(
+    masks: str | Path,
+    out: str | Path,
+    options: WeakOptions | None = None,
+    mask_threshold: float | None = None,
+) -> dict[str, object]:
+    """``accl weaken MASKS OUT``: weak label files (0, 1, 255) for a folder of masks.
+
+    Formats are kept (PNG for JPEG); a volume is weakened slice by slice. Returns the report of
+    :func:`count_labelled`, a count a file. ``out`` must not hold files yet.
+    """
+    paths = list_files(masks, "masks")
+    refuse_full(out)
+    files = [read_image(path, "mask") for path in paths.values()]
+    planes: list[np.ndarray] = []
+    for file in files:
+        mask = binary_mask(file.array, file.path, mask_threshold)[0]
+        planes += list(np.moveaxis(np.atleast_3d(mask), -1, 0))
+    labels = iter(weaken(planes, options))
+    written = []
+    for file in files:
+        depth = file.array.shape[2] if file.is_volume else 1
+        stack = np.stack([next(labels) for _ in range(depth)], axis=-1)
+        written.append(stack if file.is_volume else stack[..., 0])
+        write_labels(output_path(out, file.path), written[-1], file, key="weak")
+    return count_labelled(written, list(paths))
+
+
+def _one(mask: np.ndarray, options: WeakOptions, index: int) -> np.ndarray:
+    if options.strategy in ("auto", "erosion"):
+        return _erode(mask, options.iterations, options.keep_topology)
+    if options.strategy == "box":
+        rows, columns = np.nonzero(mask)
+        box = np.zeros_like(mask)
+        m = options.margin
+        box[
+            max(rows.min() - m, 0) : rows.max() + m + 1,
+            max(columns.min() - m, 0) : columns.max() + m + 1,
+        ] = True
+        return box
+    distance = _distance_to_centre(mask, options, index)
+    disc = mask & (distance <= options.radius)
+    return disc if disc.any() else mask  # the centroid of a ring lies in its hole
+
+
+def _crop(mask: np.ndarray) -> tuple[slice, ...]:
+    return ndimage.find_objects(mask.astype(np.uint8))[0]
+
+
+def _depth(mask: np.ndarray, transform) -> np.ndarray:
+    """Distance of each object pixel to the outside, which begins at the image's border."""
+    depth = np.zeros(mask.shape)
+    window = _crop(mask)
+    depth[window] = transform(np.pad(mask[window], 1))[1:-1, 1:-1]
+    return depth
+
+
+def _chessboard(mask: np.ndarray) -> np.ndarray:
+    return ndimage.distance_transform_cdt(mask, metric="chessboard")
+
+
+def _erode(mask: np.ndarray, iterations: int, keep_topology: bool) -> np.ndarray:
+    depth = _depth(mask, _chessboard)
+    times = min(iterations, int(depth.max()) - 1)
+    if keep_topology:
+        parts = count_parts(mask)
+        times = next((n for n in range(times) if count_parts(depth > n + 1) != parts), times)
+    return depth > times
+
+
+def _distance_to_centre(mask: np.ndarray, options: WeakOptions, index: int) -> np.ndarray:
+    if options.strategy == "disc":
+        pixels = np.argwhere(mask)
+        centre = pixels[np.random.default_rng((options.seed, index)).integers(len(pixels))]
+    else:
+        centre = np.floor(ndimage.center_of_mass(mask))
+    rows, columns = np.ogrid[: mask.shape[0], : mask.shape[1]]
+    return np.hypot(rows - centre[0], columns - centre[1])
+
+
+def _to_ratio(objects: list[np.ndarray], options: WeakOptions, first: int) -> list[np.ndarray]:
+    total = sum(mask.size for mask in objects)
+    target = round(options.ratio * total)
+    areas = np.array([np.count_nonzero(mask) for mask in objects])
+    present = np.flatnonzero(areas)
+    if target > areas.sum() or target < len(present):
+        raise UserError(
+            f"weak.ratio: {options.ratio:g} would label {target} pixels, but the masks allow from "
+            f"{len(present) / total:.2g} (one pixel an object) to {areas.sum() / total:.2g} (all)"
+        )
+    ranks = {}
+    for i in present:
+        if options.strategy in ("disc", "centroid_disc"):
+            ranks[i] = -_distance_to_centre(objects[i], options, first + int(i))
+        else:
+            ranks[i] = _depth(objects[i], ndimage.distance_transform_edt)
+
+    chosen = list(objects)
+    smallest = np.minimum(areas, 1)  # what an image cannot go below
+    before = np.full(len(objects), -1)
+    while True:
+        counts = _share(target, areas, smallest)
+        for i in np.flatnonzero(counts != before):
+            if areas[i]:
+                chosen[i] = _deepest(objects[i], ranks[i], counts[i], options.keep_topology)
+        before = counts
+        reached = np.array([np.count_nonzero(labelled) for labelled in chosen])
+        if (reached == counts).all():
+            return chosen
+        smallest = np.maximum(smallest, np.where(reached > counts, reached, 0))
+        if smallest.sum() > target:
+            raise UserError(
+                f"weak.ratio: {options.ratio:g} is too little to keep the topology, which takes "
+                f"{smallest.sum() / total:.2g} or more"
+            )
+
+
+def _share(target: int, areas: np.ndarray, smallest: np.ndarray) -> np.ndarray:
+    """Parts ``target`` in proportion to ``areas``, none below ``smallest``, sum exact."""
+    fixed = areas == 0
+    while True:
+        rest = target - smallest[fixed].sum()
+        free = areas[~fixed].sum()
+        ideal = np.where(fixed, smallest, areas * (rest / free if free else 0.0))
+        below = ~fixed & (ideal < smallest)
+        if not below.any():
+            break
+        fixed |= below
+    counts = np.floor(ideal).astype(int)
+    short = target - counts.sum()
+    order = np.argsort(-(ideal - counts), kind="stable")
+    counts[order[:short]] += 1
+    return counts
+
+
+def _deepest(mask: np.ndarray, rank: np.ndarray, count: int, keep_topology: bool) -> np.ndarray:
+    if keep_topology:
+        return _thin_to(mask, rank, count)
+    pixels = np.flatnonzero(mask)
+    order = np.argsort(-rank.ravel()[pixels], kind="stable")
+    labelled = np.zeros(mask.shape, bool)
+    labelled.ravel()[pixels[order[:count]]] = True
+    return labelled
+
+
+def _thin_to(mask: np.ndarray, depth: np.ndarray, count: int) -> np.ndarray:
+    window = _crop(mask)
+    inside, depth = mask[window], depth[window]
+    parts = count_parts(inside)
+    start, level = inside, 1.0
+    while True:  # whole layers first: thinning pixel by pixel is slow
+        layer = depth > level
+        if np.count_nonzero(layer) < count or count_parts(layer) != parts:
+            break
+        start, level = layer, level + 1
+    labelled = np.zeros(mask.shape, bool)
+    labelled[window] = thin(start, depth, count)
+    return labelled
