@@ -63,7 +63,7 @@ def _check(config: dict, folder: Path) -> None:
         )
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _load() -> tuple[dict | None, str | None]:
     """(build information, None), or (what is known of the build if anything, the reason)."""
     config = None
@@ -98,7 +98,8 @@ def load() -> str | None:
 
 def build_info() -> dict:
     """What was built: ``version``, ``git_revision``, ``torch``, ``python``, ``compiler``,
-    ``cxx_standard``, ``build_type``, ``instruction_sets``, ``cuda`` (the toolkit's version; None: a
+    ``cxx_standard``, ``build_type``, ``instruction_sets`` (built), ``instruction_set`` (that this
+    processor runs), ``cuda`` (the toolkit's version; None: a
     CPU build) and ``cuda_architectures``; with ``loaded`` (bool) and ``reason`` (str or None).
 
     Without any library only ``version``, ``loaded`` and ``reason`` are there.

@@ -3,12 +3,17 @@
 #include <pybind11/pybind11.h>
 
 #include "build_config.h"
+#include "cpu/isa.h"
 
 namespace py = pybind11;
 
 PYBIND11_MODULE(_C, m) {
   m.def(
       "build_info",
-      [] { return py::module_::import("json").attr("loads")(kBuildConfig); },
-      "The facts of this build as a dict.");
+      [] {
+        py::dict facts = py::module_::import("json").attr("loads")(kBuildConfig);
+        facts["instruction_set"] = accl::cpu::kernels().name;
+        return facts;
+      },
+      "The facts of this build as a dict, and the instruction set that this processor runs.");
 }

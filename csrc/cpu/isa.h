@@ -33,8 +33,8 @@ constexpr int64_t pixel_scratch_bytes(int64_t classes) {
   return classes * 2 * 16 * int64_t(sizeof(double));
 }
 
-// The best set that this processor has, or the one named by ACCL_EXT_ISA.
-const Kernels& kernels();
+// The best set that this processor has, or the one named by ACCL_EXT_ISA. Exported for build_info().
+__attribute__((visibility("default"))) const Kernels& kernels();
 
 } // namespace cpu
 

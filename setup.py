@@ -1,0 +1,78 @@
+"""Hands the build to CMake and Ninja; what the package is stands in pyproject.toml."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT / "build_backend"))
+from accl_build import find_cmake, find_ninja, find_torch, torch_requirement  # noqa: E402
+
+FILES = ("libaccl_ext_ops.so", "_build_config.json")  # besides the module itself
+
+
+class CMakeBuild(build_ext):
+    """Builds with CMake and installs into the wheel, or beside the sources for an editable install."""
+
+    def run(self):
+        cmake, torch = find_cmake(), find_torch()
+        compilers = (
+            [os.environ["CXX"].split()[0]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
+        )
+        if not any(shutil.which(compiler) for compiler in compilers):
+            raise SystemExit(
+                f"accl_ext: no C++ compiler ({', '.join(compilers)}): install one, for example with "
+                "'apt-get install g++', or name one in CXX"
+            )
+        if cmake is None:
+            raise SystemExit("accl_ext: no CMake 3.24 or newer: pip install cmake")
+        if torch is None:
+            raise SystemExit("accl_ext: no torch to build against: pip install torch")
+        ninja = find_ninja()
+        build = Path(self.build_temp).resolve()
+        jobs = os.environ.get("MAX_JOBS") or str(len(os.sched_getaffinity(0)))
+        configure = [
+            *("-S", str(ROOT), "-B", str(build), "--fresh"),
+            *(["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"] if ninja else []),
+            f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",
+            f"-DPython_EXECUTABLE={sys.executable}",
+            f"-DACCL_EXT_TORCH={torch}",
+            "-DACCL_EXT_TESTS=OFF",
+        ]
+        self._call(cmake, *configure)
+        self._call(cmake, "--build", str(build), "--parallel", jobs)
+        self._call(cmake, "--install", str(build), "--prefix", str(self._target()))
+
+    def _call(self, *command):
+        print("accl_ext:", *command, flush=True)
+        if subprocess.run(command).returncode != 0:
+            raise SystemExit(f"accl_ext: the build failed in '{' '.join(command[:3])}': see above")
+
+    def _in_place(self) -> bool:
+        return bool(self.inplace or getattr(self, "editable_mode", False))
+
+    def _target(self) -> Path:
+        return ROOT if self._in_place() else Path(self.build_lib).resolve()
+
+    def _files(self) -> list[str]:
+        return [self.get_ext_filename("accl_ext._C"), *(f"accl_ext/{name}" for name in FILES)]
+
+    def get_outputs(self):
+        return [str(Path(self.build_lib) / name) for name in self._files()]
+
+    def get_output_mapping(self):
+        if not self._in_place():
+            return {}
+        return {str(Path(self.build_lib) / name): str(ROOT / name) for name in self._files()}
+
+
+setup(
+    ext_modules=[Extension("accl_ext._C", sources=[])],
+    cmdclass={"build_ext": CMakeBuild},
+    install_requires=["numpy", torch_requirement()],
+)
