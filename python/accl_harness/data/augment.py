@@ -1,0 +1,207 @@
+"""Many reference masks from one or a few painted ones: shift, flip, scale, rotation, warping.
+
+A mask is moved as its signed distance map, interpolated and cut at 0: an enlarged outline stays
+smooth, where enlarged pixels would tell the discriminator real from false by their steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from ..errors import UserError
+from .topology import count_parts
+
+_TRIES = 50
+_STRICT_TRIES = 10
+_SHRINK = 0.95
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Ranges the parameters of one reference mask are drawn from, uniformly."""
+
+    shift: float = 0.25
+    """Largest move along each axis, as a fraction of the image's side."""
+    flip: bool = True
+    """Mirror left-right and up-down, each with probability 1/2."""
+    scale_min: float = 0.6
+    scale_max: float = 1.5
+    """Range of the linear scale (drawn on a logarithmic axis)."""
+    rotation: float = 180.0
+    """Largest turn to either side, in degrees."""
+    warp: float = 0.06
+    """Root mean square displacement of the elastic warping, as a fraction of the object's
+    diameter."""
+    warp_smoothness: float = 0.2
+    """Standard deviation of the Gaussian that smooths the displacement, in the same unit."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale_min <= self.scale_max:
+            raise UserError(
+                "augmentation: wanted 0 < scale_min <= scale_max, "
+                f"got {self.scale_min} and {self.scale_max}"
+            )
+        if min(self.shift, self.rotation, self.warp) < 0 or self.warp_smoothness <= 0:
+            raise UserError(
+                "augmentation: shift, rotation and warp cannot be negative, "
+                "warp_smoothness is above 0"
+            )
+
+
+class Reference(NamedTuple):
+    """One made mask."""
+
+    mask: np.ndarray
+    """uint8 [H, W] {0, 1}, the size of the mask it was made from."""
+    parameters: dict[str, Any]
+    """What was drawn: source, flips, scale, rotation (degrees), warp (pixels), shift (pixels)."""
+
+
+def augment(
+    masks: Sequence[np.ndarray],
+    n: int,
+    seed: int = 0,
+    augmentation: Augmentation | None = None,
+) -> list[Reference]:
+    """Makes ``n`` reference masks from painted ones, which take turns.
+
+    ``masks``: [H, W] each, object where not 0. The whole object stays in the frame: where a
+    drawn scale does not fit it is reduced until it does; where warping breaks a thin ring or
+    splits an object, warp and scale are drawn back. Mask ``i`` depends on ``seed``, ``i`` and
+    its source alone.
+
+    Raises:
+        UserError: no mask, an empty mask, or n below 1.
+    """
+    augmentation = augmentation or Augmentation()
+    if n < 1:
+        raise UserError(f"n: wanted at least 1 reference mask, got {n}")
+    if not masks:
+        raise UserError("references: wanted at least one painted mask")
+    objects = [np.asarray(mask) != 0 for mask in masks]
+    for i, mask in enumerate(objects):
+        if not mask.any():
+            raise UserError(f"references: painted mask {i} is empty; take it out")
+    distances = [_signed_distance(mask) for mask in objects]
+    made = []
+    for i in range(n):
+        source = i % len(objects)
+        rng = np.random.default_rng((seed, i))
+        made.append(_one(objects[source], distances[source], source, augmentation, rng))
+    return made
+
+
+def _signed_distance(mask: np.ndarray) -> np.ndarray:
+    """Distance to the outline, positive inside; the image's border is no outline."""
+    inside = ndimage.distance_transform_edt(mask)
+    outside = ndimage.distance_transform_edt(~mask)
+    if mask.all():
+        inside = np.full(mask.shape, float(max(mask.shape)))
+    return np.where(mask, inside - 0.5, 0.5 - outside)
+
+
+def _one(
+    mask: np.ndarray,
+    distance: np.ndarray,
+    source: int,
+    ranges: Augmentation,
+    rng: np.random.Generator,
+) -> Reference:
+    window = ndimage.find_objects(mask.astype(np.uint8))[0]
+    centre = np.array([(s.start + s.stop - 1) / 2 for s in window])
+    diameter = max(s.stop - s.start for s in window)
+
+    flips = (rng.random(2) < 0.5) & ranges.flip
+    scale = float(np.exp(rng.uniform(np.log(ranges.scale_min), np.log(ranges.scale_max))))
+    angle = float(rng.uniform(-ranges.rotation, ranges.rotation))
+    field = [
+        ndimage.gaussian_filter(rng.standard_normal(mask.shape), ranges.warp_smoothness * diameter)
+        for _ in range(2)
+    ]
+    amplitude = ranges.warp * diameter
+    warp = [f / max(float(f.std()), 1e-12) for f in field]
+    place = rng.random(2)
+
+    parts = count_parts(mask)
+    moved = None
+    for attempt in range(_TRIES):
+        candidate = _transform(distance, centre, flips, scale, angle, [amplitude * f for f in warp])
+        if candidate is None:
+            scale *= _SHRINK
+        elif attempt < _STRICT_TRIES and count_parts(candidate) != parts:  # a thin ring broke
+            scale, amplitude = scale**0.5, amplitude / 2
+        else:
+            moved = candidate
+            break
+    if moved is None:
+        raise UserError(
+            f"references: painted mask {source} is too thin to be scaled by {scale:.2g}"
+        )
+    shifted, shift = _place(moved, window, place, ranges.shift)
+    parameters = {
+        "source": source,
+        "flip_rows": bool(flips[0]),
+        "flip_columns": bool(flips[1]),
+        "scale": round(scale, 4),
+        "rotation": round(angle, 2),
+        "warp": round(amplitude, 2),
+        "shift": [int(s) for s in shift],
+        "pixels": int(shifted.sum()),
+    }
+    return Reference(shifted, parameters)
+
+
+def _transform(
+    distance: np.ndarray,
+    centre: np.ndarray,
+    flips: np.ndarray,
+    scale: float,
+    angle: float,
+    warp: list[np.ndarray],
+) -> np.ndarray | None:
+    """The object about the middle of the frame; None if it is empty or reaches over the border."""
+    shape = distance.shape
+    middle = [(side - 1) / 2 for side in shape]
+    rows, columns = np.indices(shape).astype(float)
+    rows = rows - middle[0] + warp[0]
+    columns = columns - middle[1] + warp[1]
+    cos, sin = np.cos(np.radians(angle)) / scale, np.sin(np.radians(angle)) / scale
+    sign = np.where(flips, -1.0, 1.0)
+    source_rows = centre[0] + sign[0] * (cos * rows + sin * columns)
+    source_columns = centre[1] + sign[1] * (cos * columns - sin * rows)
+    moved = ndimage.map_coordinates(
+        distance, [source_rows, source_columns], order=1, mode="constant", cval=-np.inf
+    )
+    moved = moved > 0
+    border = moved[0].any() or moved[-1].any() or moved[:, 0].any() or moved[:, -1].any()
+    return None if border or not moved.any() else moved
+
+
+def _place(
+    mask: np.ndarray, painted: tuple[slice, ...], place: np.ndarray, reach: float
+) -> tuple[np.ndarray, list[int]]:
+    """Puts the object somewhere within ``reach`` of where the painted one lies, in the frame.
+
+    Returns the mask and how far its centre lies from the painted one's, rows and columns.
+    """
+    window = ndimage.find_objects(mask.astype(np.uint8))[0]
+    corner, shift = [], []
+    for axis in range(2):
+        side, extent = mask.shape[axis], window[axis].stop - window[axis].start
+        home = (painted[axis].start + painted[axis].stop - extent) / 2
+        low = min(max(round(home - reach * side), 0), side - extent)
+        high = max(min(round(home + reach * side), side - extent), low)
+        corner.append(low + int(place[axis] * (high - low + 1)))
+        shift.append(round(corner[-1] - home))
+    result = np.zeros(mask.shape, np.uint8)
+    target = tuple(
+        slice(start, start + part.stop - part.start)
+        for start, part in zip(corner, window, strict=True)
+    )
+    result[target] = mask[window]
+    return result, shift

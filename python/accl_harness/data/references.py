@@ -1,0 +1,170 @@
+"""Reference masks: what the discriminator takes for real.
+
+They constrain the segmentation without a label of the image at hand (eq. (6) of the paper): the
+image's own weak mask, masks of other images, its own mask, or masks that were painted or made.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .augment import Augmentation, augment
+from .dataset import Dataset
+from .formats import list_files, read_image, refuse_full, stem_of, write_mask
+from .pixels import binary_mask, resize_mask
+
+Kind = Literal["own_weak", "unpaired", "paired", "folder", "augmented"]
+
+
+@dataclass
+class ReferenceBank:
+    """Masks for D, drawn step by step."""
+
+    masks: Tensor
+    """uint8 [m, size, size] in {0, 1}."""
+    matched: bool
+    """Whether mask i belongs to image i; else every mask is as likely for every image."""
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def to(self, device: torch.device | str) -> ReferenceBank:
+        return ReferenceBank(self.masks.to(device), self.matched)
+
+    def draw(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+        """Masks for the images ``indices`` [b]: float32 [b, 1, size, size] in {0, 1}.
+
+        A matched bank returns each image's own. Any other draws uniformly, with replacement and
+        without a look at ``indices``: an image's own mask comes with probability 1/m, as any.
+        """
+        if self.matched:
+            chosen = indices
+        else:
+            chosen = torch.randint(
+                len(self.masks), (len(indices),), generator=generator, device=generator.device
+            )
+        return self.masks[chosen.to(self.masks.device)].unsqueeze(1).float()
+
+
+def make_bank(
+    kind: Kind,
+    dataset: Dataset,
+    *,
+    folder: str | Path | None = None,
+    mask_threshold: float | None = None,
+    augmentation: Augmentation | None = None,
+    painted: int = 5,
+    n: int = 200,
+    seed: int = 0,
+) -> ReferenceBank:
+    """The bank of reference masks for a training set.
+
+    - ``own_weak``: the image's own weak mask, unlabelled = 0 (partial ACCL).
+    - ``unpaired``: a mask of the training set, drawn anew each step, whatever the image.
+    - ``paired``: the image's own mask.
+    - ``folder``: any masks in ``folder`` (default: ``references/`` beside the images).
+    - ``augmented``: ``n`` masks made by :func:`~.augment.augment` from the masks in ``folder``, or
+      from ``painted`` masks of the training set (chosen by ``seed``; the others stay unseen).
+
+    Raises:
+        UserError: unknown kind, or masks, labels or folder that the kind needs are missing.
+    """
+    size = dataset.size
+    if kind == "own_weak":
+        if dataset.weak_labels is None:
+            raise UserError("references own_weak: the data set has no weak labels")
+        return ReferenceBank((dataset.weak_labels == 1).to(torch.uint8), matched=True)
+    if kind in ("paired", "unpaired"):
+        if dataset.masks is None:
+            raise UserError(f"references {kind}: the data set has no masks")
+        return ReferenceBank(dataset.masks, matched=kind == "paired")
+    if kind == "folder":
+        if folder is None and dataset.folder is None:
+            raise UserError("references folder: name the folder of reference masks")
+        masks = list(read_masks(folder or dataset.folder / "references", mask_threshold).values())
+    elif kind == "augmented":
+        if folder is not None:
+            sources = list(read_masks(folder, mask_threshold).values())
+        else:
+            sources = _painted(dataset, painted, seed)
+        masks = [made.mask for made in augment(sources, n, seed, augmentation)]
+    else:
+        known = ", ".join(Kind.__args__)
+        raise UserError(f"references: wanted one of {known}, got {kind!r}")
+    resized = np.stack([resize_mask(mask, size) for mask in masks])
+    return ReferenceBank(torch.from_numpy(resized), matched=False)
+
+
+def read_masks(source: str | Path, mask_threshold: float | None = None) -> dict[str, np.ndarray]:
+    """Masks of a folder (or of one file), uint8 [H, W] {0, 1} at their own size, by name.
+
+    Volumes are sliced (``stem_z012``); masks without an object are left out, since a reference
+    shows one. UserError if none is left.
+    """
+    source = Path(source)
+    paths = {stem_of(source): source} if source.is_file() else list_files(source, "masks")
+    masks: dict[str, np.ndarray] = {}
+    for stem, path in paths.items():
+        file = read_image(path, "mask")
+        mask = binary_mask(file.array, path, mask_threshold)[0]
+        if file.is_volume:
+            masks |= {f"{stem}_z{z:03d}": mask[..., z].copy() for z in range(mask.shape[2])}
+        else:
+            masks[stem] = mask
+    masks = {name: mask for name, mask in masks.items() if mask.any()}
+    if not masks:
+        raise UserError(f"{source}: all masks are empty; a reference mask shows an object")
+    return masks
+
+
+def write_references(
+    masks: str | Path,
+    out: str | Path,
+    n: int = 200,
+    seed: int = 0,
+    augmentation: Augmentation | None = None,
+    mask_threshold: float | None = None,
+) -> dict[str, object]:
+    """``accl references MASKS OUT``: a bank of ``n`` PNG masks from a folder or file of masks.
+
+    Beside them ``manifest.json`` keeps seed, ranges and what was drawn for each mask. Returns a
+    report: ``count``, ``painted`` (masks used), and the smallest, median and largest ``pixels``.
+    """
+    painted = read_masks(masks, mask_threshold)
+    refuse_full(out)
+    out, names = Path(out), list(painted)
+    augmentation = augmentation or Augmentation()
+    made = augment(list(painted.values()), n, seed, augmentation)
+    entries = []
+    for i, (mask, parameters) in enumerate(made):
+        path = write_mask(out / f"reference_{i:05d}.png", mask)
+        entries.append({"file": path.name, **parameters, "source": names[parameters["source"]]})
+    manifest = {"seed": seed, "augmentation": asdict(augmentation), "masks": entries}
+    (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    pixels = [entry["pixels"] for entry in entries]
+    return {
+        "count": n,
+        "painted": len(names),
+        "pixels": [min(pixels), int(np.median(pixels)), max(pixels)],
+    }
+
+
+def _painted(dataset: Dataset, count: int, seed: int) -> list[np.ndarray]:
+    if dataset.masks is None:
+        raise UserError("references augmented: name a folder of painted masks, the data have none")
+    present = [i for i in range(len(dataset)) if dataset.full_mask(i).any()]
+    if not 1 <= count <= len(present):
+        raise UserError(
+            f"references augmented: wanted 1 to {len(present)} painted masks (so many images have "
+            f"an object), got {count}"
+        )
+    chosen = np.random.default_rng(seed).choice(len(present), count, replace=False)
+    return [dataset.full_mask(present[i]) for i in sorted(chosen)]
