@@ -17,17 +17,15 @@ FILES = ("libaccl_ext_ops.so", "_build_config.json")  # besides the module itsel
 
 
 class CMakeBuild(build_ext):
-    """Builds with CMake and installs into the wheel, or beside the sources for an editable install."""
+    """Installs what CMake builds into the wheel, or, for an editable install, beside the sources."""
 
     def run(self):
         cmake, torch = find_cmake(), find_torch()
-        compilers = (
-            [os.environ["CXX"].split()[0]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
-        )
-        if not any(shutil.which(compiler) for compiler in compilers):
+        compilers = os.environ.get("CXX", "c++ g++ clang++").split()
+        if not any(map(shutil.which, compilers)):
             raise SystemExit(
-                f"accl_ext: no C++ compiler ({', '.join(compilers)}): install one, for example with "
-                "'apt-get install g++', or name one in CXX"
+                f"accl_ext: no C++ compiler ({', '.join(compilers)}): install one, for example "
+                "with 'apt-get install g++', or name one in CXX"
             )
         if cmake is None:
             raise SystemExit("accl_ext: no CMake 3.24 or newer: pip install cmake")

@@ -19,7 +19,10 @@ from ._version import __version__
 _OPERATORS = "libaccl_ext_ops.so"
 _MODULE = "_C" + (sysconfig.get_config_var("EXT_SUFFIX") or ".so")
 _CONFIG = "_build_config.json"
-_REBUILD = "Rebuild it for this environment: pip install --no-build-isolation --force-reinstall --no-deps ."
+_REBUILD = (
+    "Rebuild it for this environment, in the sources' folder: "
+    "pip install --force-reinstall --no-deps ."
+)
 
 
 class _NotLoadable(Exception):
@@ -99,8 +102,8 @@ def load() -> str | None:
 def build_info() -> dict:
     """What was built: ``version``, ``git_revision``, ``torch``, ``python``, ``compiler``,
     ``cxx_standard``, ``build_type``, ``instruction_sets`` (built), ``instruction_set`` (that this
-    processor runs), ``cuda`` (the toolkit's version; None: a
-    CPU build) and ``cuda_architectures``; with ``loaded`` (bool) and ``reason`` (str or None).
+    processor runs), ``cuda`` (the toolkit's version; None: a CPU build) and
+    ``cuda_architectures``; with ``loaded`` (bool) and ``reason`` (str or None).
 
     Without any library only ``version``, ``loaded`` and ``reason`` are there.
     """

@@ -57,10 +57,9 @@ def find_tool(name: str, minimum: tuple[int, ...] = (0,)) -> str | None:
         if program is None:
             continue
         answer = subprocess.run([program, "--version"], capture_output=True, text=True)
-        version = re.search(r"\d+(\.\d+)+", answer.stdout)
-        if answer.returncode == 0 and version is not None:
-            if tuple(map(int, version.group().split("."))) >= minimum:
-                return program
+        version = re.search(r"\d+(\.\d+)+", answer.stdout) if answer.returncode == 0 else None
+        if version and tuple(map(int, version.group().split("."))) >= minimum:
+            return program
     return None
 
 
