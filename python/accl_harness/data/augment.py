@@ -34,7 +34,7 @@ class Augmentation:
     """Range of the linear scale (drawn on a logarithmic axis)."""
     rotation: float = 180.0
     """Largest turn to either side, in degrees."""
-    warp: float = 0.06
+    warp: float = 0.04
     """Root mean square displacement of the elastic warping, as a fraction of the object's
     diameter."""
     warp_smoothness: float = 0.2
