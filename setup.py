@@ -17,7 +17,7 @@ FILES = ("libaccl_ext_ops.so", "_build_config.json")  # besides the module itsel
 
 
 class CMakeBuild(build_ext):
-    """Installs what CMake builds into the wheel, or, for an editable install, beside the sources."""
+    """Installs what CMake builds into the wheel, or beside the sources if editable."""
 
     def run(self):
         cmake, torch = find_cmake(), find_torch()

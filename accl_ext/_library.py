@@ -69,7 +69,7 @@ def _check(config: dict, folder: Path) -> None:
 @functools.cache
 def _load() -> tuple[dict | None, str | None]:
     """(build information, None), or (what is known of the build if anything, the reason)."""
-    config = None
+    config = folder = None
     try:
         folder = _folder()
         config = json.loads((folder / _CONFIG).read_text())
@@ -82,10 +82,11 @@ def _load() -> tuple[dict | None, str | None]:
     except _NotLoadable as error:
         reason = str(error)
     except (OSError, ImportError, ValueError, KeyError) as error:
-        reason = f"the library in {folder} does not load: {error}. {_REBUILD}"
-    if config is not None:
+        # torch hides what the loader said behind "Could not load this library"
+        reason = f"the library in {folder} does not load: {error.__cause__ or error}. {_REBUILD}"
+    if folder is not None:
         warnings.warn(
-            f"accl_ext: its compiled operators are off: {reason}", RuntimeWarning, stacklevel=2
+            f"accl_ext: its compiled operators are off: {reason}", RuntimeWarning, stacklevel=3
         )
     return config, reason
 
