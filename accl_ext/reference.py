@@ -197,8 +197,9 @@ def _pixel_terms(
         w = torch.where(labelled, weight.to(rows.dtype)[safe_code], 0)
         loss = torch.where(w != 0, loss * w, 0)
     loss = torch.where(labelled, loss, 0)
-    # Where values cannot be looked at (CUDA), a label that is no class turns to NaN.
-    return _PixelTerms(torch.where(invalid, loss * math.nan, loss), w)
+    # Where values cannot be looked at (CUDA), a label that is no class turns to NaN. A factor and
+    # not a choice between two losses: the unchosen one's gradient would be 0 * NaN everywhere.
+    return _PixelTerms(loss * torch.where(invalid, math.nan, 1.0), w)
 
 
 def _reduce_pixels(terms: _PixelTerms, reduction: str) -> Tensor:
