@@ -7,50 +7,18 @@ smooth, where enlarged pixels would tell the discriminator real from false by th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
 from ..errors import UserError
+from .options import Augmentation
 from .topology import count_parts
 
 _TRIES = 50
 _STRICT_TRIES = 10
 _SHRINK = 0.95
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Ranges the parameters of one reference mask are drawn from, uniformly."""
-
-    shift: float = 0.25
-    """Largest move along each axis, as a fraction of the image's side."""
-    flip: bool = True
-    """Mirror left-right and up-down, each with probability 1/2."""
-    scale_min: float = 0.6
-    scale_max: float = 1.5
-    """Range of the linear scale (drawn on a logarithmic axis)."""
-    rotation: float = 180.0
-    """Largest turn to either side, in degrees."""
-    warp: float = 0.04
-    """Root mean square displacement of the elastic warping, as a fraction of the object's
-    diameter."""
-    warp_smoothness: float = 0.2
-    """Standard deviation of the Gaussian that smooths the displacement, in the same unit."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.scale_min <= self.scale_max:
-            raise UserError(
-                "augmentation: wanted 0 < scale_min <= scale_max, "
-                f"got {self.scale_min} and {self.scale_max}"
-            )
-        if min(self.shift, self.rotation, self.warp) < 0 or self.warp_smoothness <= 0:
-            raise UserError(
-                "augmentation: shift, rotation and warp cannot be negative, "
-                "warp_smoothness is above 0"
-            )
 
 
 class Reference(NamedTuple):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from .formats import ImageFile, list_files, read_image, stem_of
+from .options import WeakOptions
 from .pixels import (
     binary_mask,
     resize_image,
@@ -25,7 +26,7 @@ from .pixels import (
     to_unit_range,
     weak_values,
 )
-from .weak import WeakOptions, count_labelled, weaken
+from .weak import count_labelled, weaken
 
 
 @dataclass(frozen=True)

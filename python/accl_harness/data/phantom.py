@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from scipy import ndimage
@@ -42,8 +42,8 @@ def generate(
         raise UserError(f"phantom size: wanted at least {MIN_SIZE}, got {size}")
     if seed < 0:
         raise UserError(f"phantom seed: wanted 0 or more, got {seed}")
-    if shape not in Shape.__args__:
-        raise UserError(f"phantom shape: wanted one of {', '.join(Shape.__args__)}, got {shape!r}")
+    if shape not in get_args(Shape):
+        raise UserError(f"phantom shape: wanted one of {', '.join(get_args(Shape))}, got {shape!r}")
     pairs = [_one(np.random.default_rng((seed, i)), shape, size) for i in range(n)]
     return np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
 

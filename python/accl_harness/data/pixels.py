@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import UserError
-
-UNLABELLED = 255
+from .options import UNLABELLED
 
 
 def to_unit_range(array: np.ndarray) -> np.ndarray:
@@ -47,14 +46,6 @@ def resize_image(image: np.ndarray, size: int) -> Tensor:
         planes.contiguous(), size=(size, size), mode="bilinear", align_corners=False, antialias=True
     )
     return planes.clamp_(-1, 1)
-
-
-def resize_probabilities(probabilities: Tensor, shape: tuple[int, int]) -> np.ndarray:
-    """Probabilities [..., s, s] of one image to its own size: float32 [H, W], bilinear."""
-    planes = probabilities.detach().float().cpu().reshape(1, 1, *probabilities.shape[-2:])
-    if planes.shape[-2:] != tuple(shape):
-        planes = F.interpolate(planes, size=tuple(shape), mode="bilinear", align_corners=False)
-    return planes[0, 0].numpy()
 
 
 def _nearest(length: int, size: int) -> np.ndarray:

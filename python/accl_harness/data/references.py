@@ -9,16 +9,17 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .augment import Augmentation, augment
+from .augment import augment
 from .dataset import Dataset
 from .formats import list_files, read_image, refuse_full, stem_of, write_mask
+from .options import Augmentation
 from .pixels import binary_mask, resize_mask
 
 Kind = Literal["own_weak", "unpaired", "paired", "folder", "augmented"]
@@ -97,7 +98,7 @@ def make_bank(
             sources = _painted(dataset, painted, seed)
         masks = [made.mask for made in augment(sources, n, seed, augmentation)]
     else:
-        known = ", ".join(Kind.__args__)
+        known = ", ".join(get_args(Kind))
         raise UserError(f"references: wanted one of {known}, got {kind!r}")
     resized = np.stack([resize_mask(mask, size) for mask in masks])
     return ReferenceBank(torch.from_numpy(resized), matched=False)

@@ -1,0 +1,91 @@
+"""Options of making the data, apart from the code that uses them: cheap to import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ..errors import UserError
+
+UNLABELLED = 255
+"""Weak label of a pixel that no loss looks at."""
+
+Strategy = Literal["auto", "erosion", "disc", "centroid_disc", "box", "scribble"]
+
+
+@dataclass(frozen=True)
+class WeakOptions:
+    """How weak labels come about."""
+
+    strategy: Strategy = "auto"
+    """auto: the files in ``weak/`` where there are any, else erosion. erosion: the object's
+    inside. disc, centroid_disc: a disc at a random object pixel, at the centroid, cut to the
+    object. box: the bounding box (the one strategy that calls background foreground).
+    scribble: the files in ``weak/``, which must be there."""
+    iterations: int = 10
+    """Erosions at most; counted down until something is left."""
+    keep_topology: bool = False
+    """Stop before a ring breaks, an object splits or a hole fills."""
+    ratio: float | None = None
+    """Share of all pixels of the data set to label (0.0012 = 0.12 %), instead of iterations or
+    radius: the same share of every object, its deepest (or nearest to the disc's centre) pixels."""
+    radius: float = 2.0
+    """Of the discs, in pixels."""
+    margin: int = 0
+    """Pixels the box reaches beyond the object on every side."""
+    foreground: int = 1
+    """Value of the foreground in the files of ``weak/``."""
+    unlabelled: int = UNLABELLED
+    """Value of the unlabelled pixels in the files of ``weak/``; 0 for foreground-only files."""
+    seed: int = 0
+    """Of the random discs."""
+
+    def __post_init__(self) -> None:
+        known = get_args(Strategy)
+        if self.strategy not in known:
+            raise UserError(f"weak.strategy: wanted one of {', '.join(known)}, got {self.strategy}")
+        if self.iterations < 0 or self.radius < 0 or self.margin < 0:
+            raise UserError("weak.iterations, weak.radius and weak.margin cannot be negative")
+        if self.ratio is not None and not 0 < self.ratio <= 1:
+            raise UserError(f"weak.ratio: wanted a fraction above 0, at most 1, got {self.ratio}")
+        if self.ratio is not None and self.strategy == "box":
+            raise UserError("weak.ratio: a box has the size of its object; choose another strategy")
+        if self.keep_topology and self.strategy not in ("auto", "erosion"):
+            raise UserError("weak.keep_topology goes with strategy erosion alone")
+        if self.foreground == self.unlabelled:
+            raise UserError(
+                f"weak.foreground and weak.unlabelled are both {self.foreground}; "
+                "files of 0 and 255 that mark the foreground alone: unlabelled 0, foreground 255"
+            )
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Ranges the parameters of one reference mask are drawn from, uniformly."""
+
+    shift: float = 0.25
+    """Largest move along each axis, as a fraction of the image's side."""
+    flip: bool = True
+    """Mirror left-right and up-down, each with probability 1/2."""
+    scale_min: float = 0.6
+    scale_max: float = 1.5
+    """Range of the linear scale (drawn on a logarithmic axis)."""
+    rotation: float = 180.0
+    """Largest turn to either side, in degrees."""
+    warp: float = 0.04
+    """Root mean square displacement of the elastic warping, as a fraction of the object's
+    diameter."""
+    warp_smoothness: float = 0.2
+    """Standard deviation of the Gaussian that smooths the displacement, in the same unit."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale_min <= self.scale_max:
+            raise UserError(
+                "augmentation: wanted 0 < scale_min <= scale_max, "
+                f"got {self.scale_min} and {self.scale_max}"
+            )
+        if min(self.shift, self.rotation, self.warp) < 0 or self.warp_smoothness <= 0:
+            raise UserError(
+                "augmentation: shift, rotation and warp cannot be negative, "
+                "warp_smoothness is above 0"
+            )
