@@ -1,0 +1,265 @@
+"""Every option of a training in one typed place: YAML file, command line and Python alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from .data.options import Augmentation, WeakOptions
+from .errors import UserError
+from .methods import METHODS, PAPER_BOUNDS, Method
+
+MethodName = Literal[
+    "weak_ce", "partial_ce", "sccl", "partial_accl", "unpaired_accl", "paired_accl", "fs_ce"
+]
+PresetName = Literal["small", "paper", "demo"]
+BoundsName = Literal["training", "none", "paper_disc", "paper_cup", "paper_lv", "paper_pupil"]
+ReferenceKind = Literal["own_weak", "unpaired", "paired", "folder", "augmented"]
+
+SIZE_WEIGHT = 0.01
+
+
+@dataclass(frozen=True)
+class ReferenceOptions:
+    """The masks that the discriminator sees as real."""
+
+    kind: ReferenceKind | None = None
+    """own_weak: the image's own weak mask. unpaired: a mask drawn from the training set. paired:
+    the image's own mask. folder: a mask drawn from ``folder``. augmented: random translation,
+    flip, scaling, rotation and warping of the masks of ``folder``, or of ``painted`` training
+    masks. Default: what the method says."""
+    folder: str | None = None
+    """Folder of painted or synthetic masks; default for kind folder: DATA/train/references."""
+    painted: int = 5
+    """With kind augmented and no folder: how many training masks count as painted by hand."""
+    count: int = 200
+    """With kind augmented: how many masks are made."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    """With kind augmented: ranges of the random changes."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run."""
+
+    data: str | None = None
+    """Data set: ROOT with {train,test}/{images,masks}."""
+    method: MethodName = "unpaired_accl"
+    """Method of the paper's Table 1."""
+    out: str | None = None
+    """Run folder."""
+    preset: PresetName = "small"
+    """small: minutes on 2 cores; paper: the paper's settings; demo: phantoms in seconds."""
+    seed: int = 0
+    """Of everything random: initial weights, order, dropout, reference masks."""
+
+    masks: str = "masks"
+    """Name of the mask folder."""
+    mask_threshold: float | None = None
+    """Foreground is above this value; default: a mask holds 0 and one other value."""
+    patients: str | None = None
+    """Regular expression whose first group is the patient in a file's name."""
+    limit: int | None = None
+    """Use only the first so many training images."""
+    validation: float = 0.0
+    """Share of the training patients kept for the curves of DSC and size ratio."""
+    weak: WeakOptions = field(default_factory=WeakOptions)
+    """Weak labels."""
+    references: ReferenceOptions = field(default_factory=ReferenceOptions)
+    """Reference masks of the discriminator."""
+
+    size: int = 128
+    """Images are resized to size x size pixels."""
+    width: int = 16
+    """Channels of the outermost level of both networks."""
+    depth: int | None = None
+    """Halvings in the segmentation network; default: as many as the size allows, at most 8."""
+    norm: Literal["batch", "instance", "none"] = "batch"
+    """Norm layers of both networks."""
+    test_norm: Literal["image", "running"] = "image"
+    """Batch norm at test: statistics of the image itself, or running averages."""
+    dropout: float = 0.5
+    """In the decoder blocks next to the innermost."""
+    prior: float = 0.02
+    """Initial foreground probability: the bias of the last layer is its logit."""
+    pad: bool = False
+    """Pad inside the network where the depth cannot halve the size."""
+
+    epochs: int = 60
+    """Passes over the training set; the learning rate falls during the second half."""
+    batch_size: int = 1
+    """Images a step, over all processes together."""
+    lr: float = 2e-4
+    """Initial learning rate of both networks (Adam)."""
+    betas: tuple[float, float] = (0.5, 0.999)
+    """Of Adam."""
+    alpha: float | None = None
+    """Weight of ACCL, 0 for off; default: the method's (1e-3 partial, 1e-2 unpaired, paired)."""
+    size_weight: float | None = None
+    """Weight of the size penalty, 0 for off; default: 0.01 for sccl, else 0."""
+    bounds: BoundsName | tuple[float, float] = "training"
+    """Size bounds a, b in pixels at the working size; training: 0.9 min and 1.1 max of the sizes
+    of the training masks; paper_*: the paper's, scaled from 256 x 256."""
+    criterion: Literal["lsgan", "vanilla", "hinge"] = "lsgan"
+    """Adversarial loss."""
+    discriminator_scale: float = 1.0
+    """Factor of the discriminator's loss; pix2pix has 0.5."""
+
+    backend: Literal["fused", "reference"] = "fused"
+    """fused: the compiled ops; reference: pure PyTorch."""
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+    devices: int = 1
+    """Processes, one a device; under torchrun its own number counts."""
+    precision: Literal["32", "bf16", "16"] = "32"
+    """float32, or mixed with bfloat16 or float16 (CUDA alone)."""
+    cuda_graph: bool = False
+    """Run the whole step as one CUDA graph."""
+    checkpoint_every: int = 1
+    """Epochs between checkpoints."""
+    tensorboard: bool = True
+    """Write the curves for TensorBoard as well."""
+
+    @property
+    def table_row(self) -> Method:
+        """What the method's name stands for."""
+        return METHODS[self.method]
+
+    @property
+    def accl_weight(self) -> float:
+        """alpha of eq. (4), 0 where ACCL is off."""
+        if self.alpha is not None:
+            return self.alpha
+        return self.table_row.alpha if self.table_row.accl else 0.0
+
+    @property
+    def penalty_weight(self) -> float:
+        """Weight of the size penalty, 0 where it is off."""
+        if self.size_weight is not None:
+            return self.size_weight
+        return SIZE_WEIGHT if self.table_row.size else 0.0
+
+    @property
+    def reference_kind(self) -> ReferenceKind:
+        """What D sees as real."""
+        return self.references.kind or self.table_row.reference_kind
+
+    def replace(self, **changes: Any) -> TrainConfig:
+        """A copy with some options changed."""
+        return dataclasses.replace(self, **changes)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "small": {},
+    "paper": {
+        "size": 256,
+        "width": 64,
+        "depth": 8,
+        "epochs": 200,
+        "prior": 0.5,
+        "checkpoint_every": 10,
+    },
+    "demo": {"size": 64, "width": 8, "epochs": 20},
+}
+"""What each preset changes of :class:`TrainConfig`'s defaults (those are preset ``small``)."""
+
+
+def make_config(preset: str = "small", **options: Any) -> TrainConfig:
+    """The config of a preset with some options set."""
+    if preset not in PRESETS:
+        raise UserError(f"preset must be one of {', '.join(PRESETS)}, got '{preset}'")
+    return TrainConfig(**{"preset": preset, **PRESETS[preset], **options})
+
+
+def check_config(config: TrainConfig) -> None:
+    """Refuse values that no training can use, before anything is loaded or written.
+
+    Raises:
+        UserError: naming the option, what was wanted and what came.
+    """
+    _choice("method", config.method, METHODS)
+    for name in ("size", "width", "epochs", "batch_size", "devices", "checkpoint_every"):
+        _require(getattr(config, name) >= 1, config, name, "at least 1")
+    for name in ("alpha", "size_weight"):
+        value = getattr(config, name)
+        _require(value is None or 0 <= value < math.inf, config, name, "0 or more")
+    _require(0 < config.lr < math.inf, config, "lr", "above 0")
+    _require(0 <= config.dropout < 1, config, "dropout", "0 to below 1")
+    _require(0 < config.prior < 1, config, "prior", "between 0 and 1 (exclusive)")
+    _require(0 <= config.validation < 1, config, "validation", "0 to below 1")
+    _require(config.limit is None or config.limit >= 1, config, "limit", "at least 1")
+    if config.penalty_weight > 0 and config.bounds == "none":
+        raise UserError(f"method {config.method} needs size bounds, got bounds: none")
+    if not isinstance(config.bounds, str) and config.bounds[0] > config.bounds[1]:
+        raise UserError(f"bounds must be a lower and an upper size, got {list(config.bounds)}")
+
+
+def size_bounds(config: TrainConfig, sizes: list[int]) -> tuple[float, float] | None:
+    """Bounds a, b in pixels at the working size.
+
+    Args:
+        config: its ``bounds`` say which.
+        sizes: foreground pixels of each training mask at the working size; empty masks do not
+            count (they would make every lower bound 0).
+    """
+    if not isinstance(config.bounds, str):
+        return (float(config.bounds[0]), float(config.bounds[1]))
+    if config.bounds == "none":
+        return None
+    if config.bounds == "training":
+        present = [size for size in sizes if size > 0]
+        return (0.9 * min(present), 1.1 * max(present)) if present else None
+    scale = (config.size / 256) ** 2
+    lower, upper = PAPER_BOUNDS[config.bounds]
+    return (lower * scale, upper * scale)
+
+
+def save_config(config: TrainConfig, path: Path) -> None:
+    """Write the resolved config as YAML, whole or not at all."""
+    import yaml
+
+    content = dataclasses.asdict(config)
+    content["betas"] = list(config.betas)
+    if not isinstance(config.bounds, str):
+        content["bounds"] = list(config.bounds)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read what :func:`save_config` wrote.
+
+    Raises:
+        UserError: no such file, or it holds options of another version.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content["weak"] = WeakOptions(**content["weak"])
+        references = content["references"]
+        references["augmentation"] = Augmentation(**references["augmentation"])
+        content["references"] = ReferenceOptions(**references)
+        content["betas"] = tuple(content["betas"])
+        if not isinstance(content["bounds"], str):
+            content["bounds"] = tuple(content["bounds"])
+        return TrainConfig(**content)
+    except FileNotFoundError:
+        raise UserError(f"{path.parent} is no run folder: it has no {path.name}") from None
+    except (TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+        raise UserError(f"{path} is not a config of this version: {error}") from error
+
+
+def _choice(name: str, value: str, allowed: dict[str, Any]) -> None:
+    if value not in allowed:
+        raise UserError(f"{name} must be one of {', '.join(allowed)}, got '{value}'")
+
+
+def _require(holds: bool, config: TrainConfig, name: str, wanted: str) -> None:
+    if not holds:
+        raise UserError(f"{name} must be {wanted}, got {getattr(config, name)}")

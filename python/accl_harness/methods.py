@@ -1,0 +1,63 @@
+"""The seven methods of the paper's Table 1: what each is trained on and against.
+
+=================  =====================  ==================  =================================
+method             data term              constraint          reference masks R of D
+=================  =====================  ==================  =================================
+``weak_ce``        BCE, unlabelled = 0
+``partial_ce``     partial CE
+``sccl``           partial CE             size penalty
+``partial_accl``   partial CE             ACCL                the image's own weak mask
+``unpaired_accl``  partial CE             ACCL                a mask drawn from the training set
+``paired_accl``    partial CE             ACCL                the image's own mask
+``fs_ce``          BCE with the full mask
+=================  =====================  ==================  =================================
+
+The binary cross-entropy of all pixels is the partial cross-entropy with every pixel labelled, so
+one operation serves all methods; they differ in the labels it is given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Labels = Literal["weak", "weak_or_background", "full"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the table.
+
+    Attributes:
+        data_term: the labels of the cross-entropy: ``weak`` (unlabelled pixels ignored),
+            ``weak_or_background`` (unlabelled pixels count as background) or ``full`` masks.
+        size: whether the size penalty is on by default (weight 0.01).
+        accl: whether the adversarial term is on by default.
+        reference_kind: what D sees as real where ACCL is on, unless the config says otherwise.
+        alpha: default weight of ACCL for data that are not the paper's.
+    """
+
+    data_term: Labels
+    size: bool = False
+    accl: bool = False
+    reference_kind: str = "unpaired"
+    alpha: float = 1e-2
+
+
+METHODS: dict[str, Method] = {
+    "weak_ce": Method("weak_or_background"),
+    "partial_ce": Method("weak"),
+    "sccl": Method("weak", size=True),
+    "partial_accl": Method("weak", accl=True, reference_kind="own_weak", alpha=1e-3),
+    "unpaired_accl": Method("weak", accl=True),
+    "paired_accl": Method("weak", accl=True, reference_kind="paired"),
+    "fs_ce": Method("full"),
+}
+
+PAPER_BOUNDS: dict[str, tuple[float, float]] = {
+    "paper_disc": (1359, 5625),
+    "paper_cup": (508, 3947),
+    "paper_lv": (23, 2333),
+    "paper_pupil": (306, 2053),
+}
+"""Size bounds of the paper in pixels of a 256 x 256 image."""

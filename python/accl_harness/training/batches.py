@@ -1,0 +1,97 @@
+"""The training set in the device's memory, and the order in which an epoch shows it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ..config import TrainConfig
+from ..errors import UserError
+from ..methods import Labels
+from .step import Batch
+
+UNLABELLED = 255
+
+
+def stream_seed(seed: int, stream: str, epoch: int = 0) -> int:
+    """Seed of one stream of randomness in one epoch, independent of all others.
+
+    A run that goes on from a checkpoint draws what the uninterrupted one would have drawn,
+    because no stream depends on what was drawn in an earlier epoch.
+    """
+    digest = hashlib.blake2b(f"{seed}/{stream}/{epoch}".encode(), digest_size=7)
+    return int.from_bytes(digest.digest(), "big")
+
+
+def data_term_labels(kind: Labels, weak: Tensor, masks: Tensor | None) -> Tensor:
+    """Labels of the cross-entropy, uint8 [n, H, W], see :class:`~accl_harness.methods.Method`."""
+    if kind == "full":
+        if masks is None:
+            raise UserError("full supervision needs masks, the data set has weak labels alone")
+        return masks
+    if kind == "weak_or_background":
+        return torch.where(weak == UNLABELLED, 0, weak).to(torch.uint8)
+    return weak
+
+
+class TrainingData:
+    """Images, labels and reference masks of a training; the whole set in memory.
+
+    Args:
+        config: method, batch size, seed.
+        dataset: ``data.Dataset`` with masks and weak labels.
+        bank: ``data.references.ReferenceBank``, or None where ACCL is off.
+        device: where the batches are wanted.
+        rank, world: this process and the number of processes; each takes every ``world``-th
+            image of a global batch, and knows from the labels what share of it that is.
+    """
+
+    def __init__(self, config: TrainConfig, dataset, bank, device, rank: int = 0, world: int = 1):
+        self.config = config
+        self.bank = bank
+        self.device = torch.device(device)
+        self.rank, self.world = rank, world
+        labels = data_term_labels(config.table_row.data_term, dataset.weak_labels, dataset.masks)
+        self.labelled = (labels != UNLABELLED).sum((1, 2))
+        self.images = dataset.images.to(self.device)
+        self.labels = labels.to(self.device)
+        self.masks = None if dataset.masks is None else dataset.masks.to(self.device)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        full, rest = divmod(len(self), self.config.batch_size)
+        return full + (rest >= self.world)
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch, in an order and with references of its own.
+
+        A last batch with fewer images than processes is left out.
+        """
+        generator = torch.Generator().manual_seed(stream_seed(self.config.seed, "order", epoch))
+        order = torch.randperm(len(self), generator=generator)
+        for batch in order.split(self.config.batch_size):
+            # Every process draws for the global batch, so that all draw the same.
+            references = self.bank.draw(batch, generator) if self.bank is not None else None
+            if len(batch) >= self.world:
+                yield self._part(batch, references)
+
+    def _part(self, batch: Tensor, references: Tensor | None) -> Batch:
+        part = slice(self.rank, None, self.world)
+        mine = batch[part]
+        labelled = int(self.labelled[batch].sum())
+        chosen = mine.to(self.device)
+        return Batch(
+            images=self.images[chosen],
+            labels=self.labels[chosen],
+            masks=None if self.masks is None else self.masks[chosen],
+            references=None if references is None else references[part].to(self.device),
+            image_share=len(mine) / len(batch),
+            label_share=int(self.labelled[mine].sum()) / labelled if labelled else 1.0,
+        )

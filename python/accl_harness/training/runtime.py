@@ -1,0 +1,76 @@
+"""Device, precision and processes of a training, by Lightning Fabric."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.distributed
+from lightning_fabric import Fabric
+from torch import nn
+
+from ..config import TrainConfig
+from ..errors import UserError
+
+_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+def launch(config: TrainConfig) -> Fabric:
+    """Fabric for the config's device, precision and processes; these exist when it returns.
+
+    Raises:
+        UserError: CUDA is asked for and absent, float16 without CUDA, or a batch smaller than
+            the number of processes.
+    """
+    accelerator = config.accelerator
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    if accelerator == "cuda" and not torch.cuda.is_available():
+        raise UserError("accelerator is cuda, but torch finds no CUDA device")
+    if config.precision == "16" and accelerator != "cuda":
+        raise UserError("precision 16 needs CUDA; use bf16 or 32 on the CPU")
+    if config.cuda_graph and accelerator != "cuda":
+        raise UserError("cuda_graph needs a CUDA device")
+    # Under torchrun each process is there already; elsewhere Fabric starts them.
+    devices = int(os.environ.get("LOCAL_WORLD_SIZE", config.devices))
+    processes = int(os.environ.get("WORLD_SIZE", devices))
+    if config.batch_size < processes:
+        raise UserError(
+            f"batch_size is over all processes: {processes} of them need at least {processes}, "
+            f"got {config.batch_size}"
+        )
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=max(1, processes // devices),
+        strategy="ddp" if processes > 1 else "auto",
+        precision=_PRECISIONS[config.precision],
+    )
+    fabric.launch()
+    return fabric
+
+
+def loss_scaler(config: TrainConfig, fabric: Fabric) -> torch.amp.GradScaler:
+    """Scales the loss for float16; does nothing for other precisions."""
+    return torch.amp.GradScaler(fabric.device.type, enabled=config.precision == "16")
+
+
+def gradient_sum(fabric: Fabric):
+    """Function that adds up a network's gradients over the processes.
+
+    Two networks updated in turn, one of them frozen in the other's pass, do not fit
+    ``DistributedDataParallel``'s hooks; one reduction of the flattened gradients does.
+    """
+
+    def add_up(network: nn.Module) -> None:
+        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        torch.distributed.all_reduce(flat)
+        parts = flat.split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def alone(network: nn.Module) -> None:
+        pass
+
+    return add_up if fabric.world_size > 1 else alone

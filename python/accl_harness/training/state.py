@@ -1,0 +1,88 @@
+"""What changes during a training: networks, optimisers, random numbers; saved and restored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..config import TrainConfig
+from ..networks import build_discriminator, build_generator
+from .batches import stream_seed
+
+
+@dataclass
+class TrainingState:
+    """Networks and optimisers; D and its optimiser are None where ACCL is off."""
+
+    generator: nn.Module
+    discriminator: nn.Module | None
+    optimizer_g: torch.optim.Optimizer
+    optimizer_d: torch.optim.Optimizer | None
+    scaler: torch.amp.GradScaler
+
+    @classmethod
+    def build(
+        cls, config: TrainConfig, device: torch.device, scaler: torch.amp.GradScaler
+    ) -> TrainingState:
+        """Fresh networks; the seed alone decides their weights.
+
+        G is drawn before D, so that all methods of one seed start from the same G.
+        """
+        torch.manual_seed(stream_seed(config.seed, "weights"))
+        generator = build_generator(config).to(device)
+        discriminator = None
+        if config.accl_weight > 0:
+            discriminator = build_discriminator(config).to(device)
+        return cls(
+            generator,
+            discriminator,
+            adam(generator, config),
+            adam(discriminator, config) if discriminator is not None else None,
+            scaler,
+        )
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            "optimizer_g": self.optimizer_g,
+            "optimizer_d": self.optimizer_d,
+            "scaler": self.scaler,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a later process needs to go on as if it were this one."""
+        random = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            random["cuda"] = torch.cuda.get_rng_state()
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        return {**parts, "random": random}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        torch.set_rng_state(state["random"]["cpu"].cpu())
+        if torch.cuda.is_available() and "cuda" in state["random"]:
+            torch.cuda.set_rng_state(state["random"]["cuda"].cpu())
+
+    def set_learning_rate(self, rate: float) -> None:
+        for optimizer in (self.optimizer_g, self.optimizer_d):
+            for group in optimizer.param_groups if optimizer is not None else ():
+                if isinstance(group["lr"], torch.Tensor):
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
+
+
+def adam(network: nn.Module, config: TrainConfig) -> torch.optim.Adam:
+    """Adam in one kernel for all parameters; for a CUDA graph the rate lies on the device."""
+    lr: Any = config.lr
+    if config.cuda_graph:
+        lr = torch.tensor(config.lr, device=next(network.parameters()).device)
+    return torch.optim.Adam(
+        network.parameters(), lr, config.betas, fused=True, capturable=config.cuda_graph
+    )
