@@ -162,6 +162,11 @@ def load_split(
     weak_paths = _partners(image_paths, folder / "weak", "weak label") if weak else None
     if weak and weak_paths and weak.strategy not in ("auto", "scribble"):
         weak_paths = None
+    if weak_paths and weak.ratio is not None:
+        raise UserError(
+            f"{folder / 'weak'}: labels lie here already, weak.ratio would not touch them; "
+            "take the folder away or name a strategy (weak.strategy erosion)"
+        )
     if weak and weak.strategy == "scribble" and weak_paths is None:
         raise UserError(f"{folder / 'weak'}: no such folder; strategy scribble reads labels there")
     if mask_paths is None and weak_paths is None:

@@ -96,8 +96,8 @@ def read_image(path: str | os.PathLike[str], role: Role = "image") -> ImageFile:
 
     ``role`` decides what is taken where a file offers several things: the dataset of an HDF5 file
     (``image``; ``mask`` or ``label``; ``weak`` or ``scribble``; else the only one there is), and
-    for palette images the colours (image) or the indices (mask, weak). In NPY and HDF5 a last axis
-    of length 3 or 4 is colour.
+    for palette images the colours (image) or the indices (mask, weak). In NPY and HDF5 an 8-bit
+    image with a last axis of length 3 or 4 is colour.
 
     Raises:
         UserError: missing, unreadable, empty or of a shape that is neither image nor volume.
@@ -183,8 +183,10 @@ def _luminance(array: np.ndarray) -> np.ndarray:
     return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
-def _flatten_colour(array: np.ndarray) -> np.ndarray:
-    return _luminance(array) if array.ndim == 3 and array.shape[-1] in (3, 4) else array
+def _flatten_colour(array: np.ndarray, role: Role) -> np.ndarray:
+    colour = role == "image" and array.dtype == np.uint8
+    colour = colour and array.ndim == 3 and array.shape[-1] in (3, 4)
+    return _luminance(array) if colour else array
 
 
 def _read_pillow(path: Path, role: Role) -> ImageFile:
@@ -234,7 +236,7 @@ def _read_tiff_pages(path: Path, role: Role) -> ImageFile:
 
 
 def _read_npy(path: Path, role: Role) -> ImageFile:
-    return ImageFile(path, _flatten_colour(np.load(path, allow_pickle=False)))
+    return ImageFile(path, _flatten_colour(np.load(path, allow_pickle=False), role))
 
 
 def _read_hdf5(path: Path, role: Role) -> ImageFile:
@@ -249,7 +251,7 @@ def _read_hdf5(path: Path, role: Role) -> ImageFile:
             raise UserError(
                 f"{path}: wanted a dataset {names}, or a single one; it holds {sorted(keys)}"
             )
-        return ImageFile(path, _flatten_colour(file[wanted[0] if wanted else keys[0]][()]))
+        return ImageFile(path, _flatten_colour(file[wanted[0] if wanted else keys[0]][()], role))
 
 
 def _read_nifti(path: Path, role: Role) -> ImageFile:
