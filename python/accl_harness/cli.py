@@ -1,0 +1,147 @@
+"""The command ``accl``: parsing, help, and errors as plain lines.
+
+Nothing heavy is imported until a command is known: ``accl --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+
+from .commands import COMMANDS, Command
+from .errors import CheckFailed, UserError
+
+BAD_INPUT = 2
+FAILED_CHECK = 1
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit status.
+
+    0 done, 1 a check failed, 2 bad input, 130 interrupted. Errors go to stderr as one or two
+    plain lines; ``--debug`` shows the traceback instead.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    if not words or words[0] in ("-h", "--help"):
+        print(overview())
+        return 0
+    if words[0] == "--version":
+        print(_version())
+        return 0
+    try:
+        _run(words[0], words[1:])
+    except UserError as error:
+        return _fail(str(error), BAD_INPUT, debug)
+    except CheckFailed as error:
+        return _fail(str(error), FAILED_CHECK, debug)
+    except KeyboardInterrupt:
+        return _fail("interrupted; a training goes on with --resume", INTERRUPTED, debug)
+    except BrokenPipeError:
+        # The reader of our output has gone; closing stdout again at exit would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _fail(str(error), BAD_INPUT, debug)
+    return 0
+
+
+def overview() -> str:
+    """What ``accl --help`` prints."""
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:{width}}{command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        (
+            "usage: accl COMMAND [options]",
+            "",
+            "Weakly supervised segmentation with the adversarial constrained-CNN loss.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "'accl COMMAND --help' explains a command and shows an example.",
+            "--debug shows the traceback of an error, --version the version.",
+        )
+    )
+
+
+def parser_of(name: str, words: Sequence[str] = ()):
+    """The parser of a command; ``words`` may choose the preset that gives the defaults."""
+    from jsonargparse import ArgumentParser, set_parsing_settings
+
+    class Parser(ArgumentParser):
+        """Shows options with hyphens, as they are written on the command line."""
+
+        def format_help(self) -> str:
+            text = re.sub(r"--[a-z][\w.]*", _hyphened, super().format_help())
+            return f"{text}\nexample:\n  {COMMANDS[name].example}\n"
+
+        def format_usage(self) -> str:
+            return re.sub(r"--[a-z][\w.]*", _hyphened, super().format_usage())
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    command: Command = COMMANDS[name]
+    parser = Parser(prog=f"accl {name}", description=command.summary, exit_on_error=False)
+    command.arguments(parser, words)
+    return parser
+
+
+def _run(name: str, words: list[str]) -> None:
+    if name not in COMMANDS:
+        raise UserError(f"no command '{name}'; there are {', '.join(COMMANDS)}")
+    from jsonargparse import ArgumentError
+
+    parser = parser_of(name, words)
+    try:
+        parsed = parser.parse_args(_normalised(words, COMMANDS[name].switches()))
+        options = parser.instantiate(parsed)
+    except ArgumentError as error:
+        raise UserError(_plain(str(error)) + f" (see 'accl {name} --help')") from error
+    COMMANDS[name].run(options)
+
+
+def _normalised(words: Sequence[str], switches: set[str]) -> list[str]:
+    """``--n-train 8 --resume`` as the parser knows them: ``--n_train 8 --resume=true``."""
+    result = []
+    for index, word in enumerate(words):
+        if not word.startswith("--") or word == "--":
+            result.append(word)
+            continue
+        name, equals, value = word.partition("=")
+        name = "--" + name[2:].replace("-", "_")
+        following = words[index + 1].lower() if index + 1 < len(words) else "--"
+        if name[2:] in switches and not equals and following not in ("true", "false"):
+            equals, value = "=", "true"
+        result.append(name + equals + value)
+    return result
+
+
+def _hyphened(match: re.Match[str]) -> str:
+    return match[0].replace("_", "-")
+
+
+def _plain(message: str) -> str:
+    """At most two lines of a message, options written with hyphens."""
+    lines = [" ".join(line.split()) for line in message.splitlines() if line.strip()]
+    lines = lines if len(lines) <= 2 else [lines[0], " ".join(lines[1:])[:300]]
+    return re.sub(r"--[a-z][\w.]*", _hyphened, "\n".join(lines))
+
+
+def _fail(message: str, status: int, debug: bool) -> int:
+    if debug:
+        raise
+    print(f"accl: {message}", file=sys.stderr)
+    return status
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"accl {version('accl_ext')}"
+    except PackageNotFoundError:
+        return "accl (not installed)"

@@ -1,0 +1,410 @@
+"""The commands of ``accl``: what each takes, calls and prints, with an example that a test runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from .errors import UserError
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command.
+
+    Attributes:
+        summary: one line for the help.
+        example: a command line that works in an empty folder after the examples above it.
+        arguments: adds the options to a parser; may look at the words to choose defaults.
+        run: called with the parsed and instantiated options.
+        switches: names of the options that may stand without a value.
+    """
+
+    summary: str
+    example: str
+    arguments: Callable[[Any, Sequence[str]], None]
+    run: Callable[[Any], None]
+    switches: Callable[[], set[str]] = set
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _phantom_arguments(parser: Any, words: Sequence[str]) -> None:
+    parser.add_argument("out", type=str, help="folder to write; absent or empty")
+    parser.add_argument("--n_train", type=int, default=75, help="training images")
+    parser.add_argument("--n_test", type=int, default=25, help="test images")
+    parser.add_argument("--shape", type=Literal["disc", "ring"], default="disc", help="object")
+    parser.add_argument("--size", type=int, default=256, help="pixels a side")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same files")
+
+
+def _phantom(options: Any) -> None:
+    from .data.phantom import write_phantom
+
+    out = write_phantom(
+        options.out,
+        n_train=options.n_train,
+        n_test=options.n_test,
+        shape=options.shape,
+        size=options.size,
+        seed=options.seed,
+    )
+    _say(f"{options.n_train} training and {options.n_test} test images in {out}")
+
+
+def _weaken_arguments(parser: Any, words: Sequence[str]) -> None:
+    from .data.options import WeakOptions
+
+    parser.add_argument("masks", type=str, help="folder of masks")
+    parser.add_argument("out", type=str, help="folder for the weak labels (0, 1, 255)")
+    parser.add_argument(
+        "--mask_threshold", type=float | None, default=None, help="foreground is above this value"
+    )
+    parser.add_class_arguments(WeakOptions, None)
+
+
+def _weaken(options: Any) -> None:
+    from .data.options import WeakOptions
+    from .data.weak import write_weak_labels
+
+    weak = WeakOptions(**_of(WeakOptions, options))
+    report = write_weak_labels(options.masks, options.out, weak, options.mask_threshold)
+    for name, pixels in report["per_image"].items():
+        _say(f"{name}: {pixels}")
+    _say(f"labelled pixels: {report['pixels']} ({100 * report['ratio']:.3f} %)")
+
+
+def _references_arguments(parser: Any, words: Sequence[str]) -> None:
+    from .data.options import Augmentation
+
+    parser.add_argument("masks", type=str, help="folder (or file) of one or a few painted masks")
+    parser.add_argument("out", type=str, help="folder for the made masks")
+    parser.add_argument("--n", type=int, default=200, help="masks to make")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same files")
+    parser.add_argument(
+        "--mask_threshold", type=float | None, default=None, help="foreground is above this value"
+    )
+    parser.add_class_arguments(Augmentation, None)
+
+
+def _references(options: Any) -> None:
+    from .data.options import Augmentation
+    from .data.references import write_references
+
+    report = write_references(
+        options.masks,
+        options.out,
+        n=options.n,
+        seed=options.seed,
+        augmentation=Augmentation(**_of(Augmentation, options)),
+        mask_threshold=options.mask_threshold,
+    )
+    low, median, high = report["pixels"]
+    _say(
+        f"{report['count']} masks from {report['painted']} in {options.out}; "
+        f"pixels {low} to {high}, median {median}"
+    )
+
+
+def _train_arguments(parser: Any, words: Sequence[str]) -> None:
+    _add_config(parser, words, "small")
+    parser.add_argument("--resume", type=bool, default=False, help="go on with the run in --out")
+
+
+def _train(options: Any) -> None:
+    import json
+
+    from .training import run_training
+
+    run = run_training(_config(options), resume=options.resume)
+    metrics_file = run / "metrics.json"
+    if metrics_file.is_file():
+        metrics = json.loads(metrics_file.read_text())
+        ratio = metrics["size_ratio"]
+        shown = "undefined" if ratio is None else f"{ratio:.2f}"
+        _say(f"DSC x100 {100 * metrics['dsc']:.1f}, size ratio {shown}; run in {run}")
+
+
+def _evaluate_arguments(parser: Any, words: Sequence[str]) -> None:
+    parser.add_argument("run", type=str, help="run folder")
+    parser.add_argument("--data", type=str | None, default=None, help="default: the training's")
+    parser.add_argument("--split", type=Literal["test", "train"], default="test", help="images")
+    parser.add_argument("--masks", type=str | None, default=None, help="name of the mask folder")
+    parser.add_argument("--out", type=str | None, default=None, help="default: inside the run")
+
+
+def _evaluate(options: Any) -> None:
+    from .evaluation.evaluate import evaluate
+
+    evaluate(options.run, options.data, split=options.split, masks=options.masks, out=options.out)
+
+
+def _predict_arguments(parser: Any, words: Sequence[str]) -> None:
+    parser.add_argument("run", type=str, help="run folder")
+    parser.add_argument("--images", type=str, required=True, help="folder of images")
+    parser.add_argument("--out", type=str, required=True, help="folder for the masks")
+
+
+def _predict(options: Any) -> None:
+    from .evaluation.predict import predict
+
+    written = predict(options.run, options.images, options.out)
+    _say(f"{len(written)} masks in {options.out}")
+
+
+def _compare_arguments(parser: Any, words: Sequence[str]) -> None:
+    has_data = any(word == "--data" or word.startswith("--data=") for word in words)
+    _add_config(parser, words, "small" if has_data else "demo", skip={"method", "seed"})
+    parser.add_argument("--methods", type=str, nargs="+", help="default: all seven")
+    parser.add_argument("--seeds", type=int, nargs="+", help="default: 0 1 2; demo: 0")
+    parser.add_argument("--jobs", type=int | None, default=None, help="trainings at a time")
+    parser.add_argument(
+        "--paper_row",
+        type=Literal["acdc_lv", "cup", "disc", "pupil"] | None,
+        default=None,
+        help="show this row of the paper's Table 1 beside",
+    )
+    parser.add_argument(
+        "--paper_settings",
+        type=bool,
+        default=False,
+        help="with --paper-row: its annotation ratio, size bounds and weights of ACCL",
+    )
+
+
+def _compare(options: Any) -> None:
+    from .report.compare import compare
+
+    compare(
+        _config(options),
+        methods=options.methods,
+        seeds=options.seeds,
+        jobs=options.jobs,
+        paper_row=options.paper_row,
+        paper_settings=options.paper_settings,
+    )
+
+
+def _sweep_arguments(parser: Any, words: Sequence[str]) -> None:
+    _add_config(parser, words, "small", skip={"seed", "alpha"})
+    parser.add_argument("--alphas", type=float, nargs="+", help="default: the paper's")
+    parser.add_argument("--search", type=int, default=0, help="further trials by Optuna")
+    parser.add_argument("--seeds", type=int, nargs="+", help="default: 0 1 2")
+    parser.add_argument("--jobs", type=int | None, default=None, help="trainings at a time")
+
+
+def _sweep(options: Any) -> None:
+    from .report.sweep import sweep
+
+    sweep(
+        _config(options),
+        alphas=options.alphas,
+        search=options.search,
+        seeds=options.seeds,
+        jobs=options.jobs,
+    )
+
+
+def _verify_arguments(parser: Any, words: Sequence[str]) -> None:
+    parser.add_argument("--steps", type=int, default=20, help="steps of the two trainings")
+    parser.add_argument(
+        "--device", type=Literal["cpu", "cuda"], default="cpu", help="where to compute"
+    )
+
+
+def _verify(options: Any) -> None:
+    from .verify import verify
+
+    verify(steps=options.steps, device=options.device)
+
+
+def _bench_arguments(parser: Any, words: Sequence[str]) -> None:
+    parser.add_argument("--size", type=int, default=256, help="pixels a side")
+    parser.add_argument("--batch_size", type=int, default=1, help="images")
+    parser.add_argument("--width", type=int, default=16, help="width of the networks")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds of each contender")
+    parser.add_argument(
+        "--device", type=Literal["cpu", "cuda"], default="cpu", help="where to compute"
+    )
+    parser.add_argument("--out", type=str | None, default=None, help="CSV file to write as well")
+
+
+def _bench(options: Any) -> None:
+    from .bench import bench
+
+    bench(
+        size=options.size,
+        batch_size=options.batch_size,
+        width=options.width,
+        rounds=options.rounds,
+        device=options.device,
+        out=options.out,
+    )
+
+
+def _no_arguments(parser: Any, words: Sequence[str]) -> None:
+    pass
+
+
+def _info(options: Any) -> None:
+    from .info import information
+
+    _say(information())
+
+
+def _add_config(
+    parser: Any, words: Sequence[str], preset: str, skip: set[str] | None = None
+) -> None:
+    """All options of a training, with the defaults of the preset that the words choose."""
+    from .config import PRESETS, TrainConfig
+
+    parser.add_argument("--config", action="config", help="YAML file of options; flags win")
+    parser.add_class_arguments(TrainConfig, None, skip=skip or set())
+    preset = _chosen_preset(words) or preset
+    if preset not in PRESETS:
+        raise UserError(f"--preset must be one of {', '.join(PRESETS)}, got '{preset}'")
+    parser.set_defaults({"preset": preset, **PRESETS[preset]})
+
+
+def _chosen_preset(words: Sequence[str]) -> str | None:
+    """The preset named by a flag, or else by the YAML file."""
+    import yaml
+
+    given = {}
+    for index, word in enumerate(words):
+        for name in ("--preset", "--config"):
+            if word.startswith(name + "="):
+                given[name] = word.partition("=")[2]
+            elif word == name and index + 1 < len(words):
+                given[name] = words[index + 1]
+    if "--preset" in given or "--config" not in given:
+        return given.get("--preset")
+    try:
+        with open(given["--config"], encoding="utf-8") as file:
+            content = yaml.safe_load(file)
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"--config: {given['--config']} cannot be read: {error}") from error
+    return content.get("preset") if isinstance(content, dict) else None
+
+
+def _config(options: Any):
+    from .config import TrainConfig
+
+    return TrainConfig(**_of(TrainConfig, options))
+
+
+def _of(kind: type, options: Any) -> dict[str, Any]:
+    """The options that are fields of a dataclass."""
+    return {f.name: options[f.name] for f in fields(kind) if f.name in options}
+
+
+def _config_switches() -> set[str]:
+    """All on-off options of a training, those of its parts as ``part.name``."""
+    from .config import TrainConfig
+
+    return _switches_of(TrainConfig, "") | {"resume", "paper_settings"}
+
+
+def _switches_of(kind: type, prefix: str) -> set[str]:
+    from dataclasses import is_dataclass
+    from typing import get_type_hints
+
+    found = set()
+    for name, hint in get_type_hints(kind).items():
+        if hint is bool:
+            found.add(prefix + name)
+        elif is_dataclass(hint):
+            found |= _switches_of(hint, f"{prefix}{name}.")
+    return found
+
+
+def _weak_switches() -> set[str]:
+    from .data.options import WeakOptions
+
+    return _switches_of(WeakOptions, "")
+
+
+def _augmentation_switches() -> set[str]:
+    from .data.options import Augmentation
+
+    return _switches_of(Augmentation, "")
+
+
+COMMANDS: dict[str, Command] = {
+    "phantom": Command(
+        "write a phantom data set in the folder layout",
+        "accl phantom data --n-train 8 --n-test 4 --shape disc --size 64 --seed 0",
+        _phantom_arguments,
+        _phantom,
+    ),
+    "weaken": Command(
+        "make weak labels from masks; reports pixels and ratio",
+        "accl weaken data/train/masks weak --ratio 0.005 --keep-topology",
+        _weaken_arguments,
+        _weaken,
+        _weak_switches,
+    ),
+    "references": Command(
+        "make a bank of reference masks by augmentation of a few painted ones",
+        "accl references data/train/masks references --n 20 --seed 0",
+        _references_arguments,
+        _references,
+        _augmentation_switches,
+    ),
+    "train": Command(
+        "train one method and score it on the test images",
+        "accl train --data data --method unpaired_accl --epochs 2 --out run --resume",
+        _train_arguments,
+        _train,
+        _config_switches,
+    ),
+    "evaluate": Command(
+        "score a run on a data set",
+        "accl evaluate run --data data",
+        _evaluate_arguments,
+        _evaluate,
+    ),
+    "predict": Command(
+        "write masks for new images, in the images' format and size",
+        "accl predict run --images data/test/images --out masks",
+        _predict_arguments,
+        _predict,
+    ),
+    "compare": Command(
+        "train all methods: the paper's table, figures and a report; on phantoms without --data",
+        "accl compare --data data --methods partial_ce fs_ce --seeds 0 --epochs 2 --out table",
+        _compare_arguments,
+        _compare,
+        _config_switches,
+    ),
+    "sweep": Command(
+        "train one method over several weights of ACCL: the paper's study of alpha",
+        "accl sweep --data data --method unpaired_accl --alphas 5e-3 5e-2 --seeds 0 --epochs 2 "
+        "--out sweep",
+        _sweep_arguments,
+        _sweep,
+        _config_switches,
+    ),
+    "verify": Command(
+        "compare the fused ops with the reference; exit status 1 over tolerance",
+        "accl verify --steps 2",
+        _verify_arguments,
+        _verify,
+    ),
+    "bench": Command(
+        "print tables of speed and memory, of the ops and of a training step",
+        "accl bench --size 64 --width 4 --rounds 3",
+        _bench_arguments,
+        _bench,
+    ),
+    "info": Command(
+        "print versions, build and devices: what a bug report needs",
+        "accl info",
+        _no_arguments,
+        _info,
+    ),
+}
+"""In the order of use; the examples run one after the other in one folder."""
