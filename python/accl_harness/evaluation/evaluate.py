@@ -92,14 +92,31 @@ def score_dataset(masks: list[np.ndarray], dataset) -> dict:
     }
 
 
+def load_test(config, data: Path | None = None, *, split: str = "test", masks: str | None = None):
+    """The data set that a run of `config` is scored on, without weak labels.
+
+    `data`, `split` and `masks` stand in for the training's own; patients are told apart by the
+    training's pattern on the training's data alone.
+    """
+    from accl_harness.data.dataset import load_split
+
+    return load_split(
+        data if data is not None else config.data,
+        split,
+        masks=masks or config.masks,
+        size=config.size,
+        weak=None,
+        mask_threshold=config.mask_threshold,
+        patients=config.patients if data is None else None,
+    )
+
+
 def _volumes(dataset) -> dict[str, list[int]]:
     """Volume (or patient, where the images are single slices) -> its images; {} without any."""
     volumes: dict[str, list[int]] = {}
-    for index, ((path, slice_index), group) in enumerate(
-        zip(dataset.sources, dataset.groups, strict=True)
-    ):
-        name = group if slice_index is None else Path(path).name
-        volumes.setdefault(name, []).append(index)
+    for index, (source, group) in enumerate(zip(dataset.sources, dataset.groups, strict=True)):
+        in_volume = source is not None and source.slice_index is not None
+        volumes.setdefault(source.path.name if in_volume else group, []).append(index)
     return volumes if any(len(indices) > 1 for indices in volumes.values()) else {}
 
 
@@ -162,13 +179,11 @@ def evaluate(
     Returns:
         The content of metrics.json.
     """
-    from accl_harness.data.dataset import load_split
     from accl_harness.training import load_run
 
-    trained = load_run(Path(run))
-    config = trained.config
+    config = load_run(Path(run)).config
     root = Path(data if data is not None else config.data)
-    dataset = load_split(root, split, masks=masks or config.masks, size=config.size)
+    dataset = load_test(config, data, split=split, masks=masks)
     target = Path(out) if out is not None else Path(run) / "evaluation" / f"{root.name}-{split}"
     metrics = evaluate_run(Path(run), dataset, out=target)
     _print_scores(metrics, dataset, target)

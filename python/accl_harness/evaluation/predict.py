@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from accl_harness.data.formats import output_path, read_image, write_mask
+from accl_harness.errors import UserError
+
 THRESHOLD = 0.5
 CHUNK = 16
 
@@ -36,28 +39,39 @@ def predict_masks(run, dataset) -> Iterator[np.ndarray]:
 def write_predictions(dataset, masks: list[np.ndarray], out: Path) -> list[Path]:
     """Writes `masks` under `out`, one file an input file, in the input's format and geometry.
 
-    The slices of a volume go back into one volume of the input's shape; where only some of its
-    slices were in the data set the rest is background. Returns the files written.
+    A JPEG's mask becomes a PNG (JPEG would blur it). The slices of a volume go back into one
+    volume of the input's shape; where only some of its slices were in the data set the rest is
+    background. Returns the files written.
     """
-    from accl_harness.data.formats import read_image, write_mask
-
-    slices = defaultdict(list)
-    for (path, index), mask in zip(dataset.sources, masks, strict=True):
-        slices[Path(path)].append((index, mask))
     out.mkdir(parents=True, exist_ok=True)
     written = []
-    for path, parts in slices.items():
-        source = read_image(path)
-        if parts[0][0] is None:
-            array = parts[0][1]
+    slices = defaultdict(list)
+    for name, source, mask in zip(dataset.names, dataset.sources, masks, strict=True):
+        if source is None:
+            written.append(write_mask(out / f"{name}.png", mask))
         else:
-            array = np.zeros(source.array.shape[:3], dtype=np.uint8)
+            slices[source.path].append((source.slice_index, mask))
+    for path, parts in slices.items():
+        file = read_image(path)
+        if file.is_volume:
+            array = np.zeros(file.array.shape, dtype=np.uint8)
             for index, mask in parts:
                 array[..., index] = mask
-        target = out / path.name
-        write_mask(target, array, like=source)
-        written.append(target)
+        else:
+            array = parts[0][1]
+        written.append(write_mask(output_path(out, path), array, like=file))
     return written
+
+
+def read_prediction(dataset, index: int, folder: Path) -> np.ndarray:
+    """The mask of image `index` that `write_predictions` left in `folder`; uint8 {0, 1}."""
+    source = dataset.sources[index]
+    if source is None:
+        return (read_image(folder / f"{dataset.names[index]}.png", "mask").array > 0).view(np.uint8)
+    array = read_image(output_path(folder, source.path), "mask").array
+    if source.slice_index is not None:
+        array = array[..., source.slice_index]
+    return (array > 0).view(np.uint8)
 
 
 def predict(run: Path, images: Path, out: Path) -> list[Path]:
@@ -66,13 +80,13 @@ def predict(run: Path, images: Path, out: Path) -> list[Path]:
     Args:
         run: run folder of a finished or interrupted training.
         images: folder of images in any readable format, of any and of mixed size.
-        out: folder for the masks (made when absent), same file names as the images.
+        out: folder for the masks (made when absent), same file names as the images
+            (a JPEG's mask is a PNG).
 
     Raises:
         UserError: no run, no readable image, or `out` is the folder of the images itself.
     """
     from accl_harness.data.dataset import load_images
-    from accl_harness.errors import UserError
     from accl_harness.training import load_run
 
     run, images, out = Path(run), Path(images), Path(out)

@@ -2,30 +2,177 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+from accl_harness.config import TrainConfig, check_config, make_config
+from accl_harness.errors import UserError
+from accl_harness.methods import METHODS
+from accl_harness.report import paper
+from accl_harness.report.runs import default_jobs, read_metrics, train_all
+from accl_harness.report.table import Results, build_table, main_sheet
+
+DEMO_SEEDS, DATA_SEEDS = (0,), (0, 1, 2)
+PHANTOM = {"n_train": 60, "n_test": 20, "shape": "disc", "seed": 0}
 
 
 def compare(
-    base,
+    base: TrainConfig,
     *,
     methods: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
     jobs: int | None = None,
     paper_row: str | None = None,
+    paper_settings: bool = False,
     command: str | None = None,
 ) -> Path:
     """Trains every method with every seed and writes table, figures and report under `base.out`.
 
     Args:
-        base: `config.TrainConfig`; `method` and `seed` are set for each run, `out` is the folder
-            of the comparison. `data=None` makes a phantom set in `OUT/phantom`, preset `demo`.
+        base: options of every run; `method` and `seed` are set for each, `out` is the folder of
+            the comparison. `data=None` makes a phantom set in `OUT/phantom` (preset `demo`).
+            `alpha` counts for the methods with ACCL, `size_weight` for `sccl`, `references.kind`
+            for `unpaired_accl` alone.
         methods: names from `methods.METHODS`; None takes all seven.
         seeds: None takes 0 for the demo, else 0, 1, 2.
         jobs: trainings at a time, each with its share of the cores; None: one for each core on a
             CPU, one on a GPU.
         paper_row: `acdc_lv`, `cup`, `disc` or `pupil` puts that row of the paper's Table 1 beside.
+        paper_settings: with `paper_row`, trains with its annotation ratio, size bounds and
+            weights of ACCL.
         command: the command line, for the record; None takes `sys.argv`.
 
     Finished runs in `OUT/runs` are kept, interrupted ones go on. Returns the folder `base.out`.
+
+    Raises:
+        UserError: bad options or data, or a run folder of other settings.
+        CheckFailed: some runs failed; table and report hold the others.
     """
+    from accl_harness.report.document import write_comparison
+
+    beside = paper.paper_row(paper_row)
+    if paper_settings and paper_row is None:
+        raise UserError("--paper-settings: wanted --paper-row as well, which says whose settings")
+    if not base.out:
+        raise UserError("--out: wanted the folder of the comparison")
+    if seeds is None:
+        seeds = DATA_SEEDS if base.data else DEMO_SEEDS
+    base = prepare_data(base)
+    configs = plan(base, methods, seeds, paper_row if paper_settings else None)
+    for config in configs:
+        check_config(config)
+    jobs = default_jobs(base.accelerator, len(configs)) if jobs is None else jobs
+    if jobs < 1:
+        raise UserError(f"--jobs: wanted at least 1, got {jobs}")
+    command = command or command_line()
+    try:
+        train_all(configs, jobs=jobs)
+    finally:
+        results = collect(configs)
+        if any(results.values()):
+            table = build_table(results)
+            write_comparison(Path(base.out), configs, results, table, beside, paper_row, command)
+            show(table, beside, Path(base.out))
+    return Path(base.out)
+
+
+def plan(
+    base: TrainConfig,
+    methods: Sequence[str] | None,
+    seeds: Sequence[int],
+    paper_settings: str | None = None,
+) -> list[TrainConfig]:
+    """One config for each method and seed, in `OUT/runs/<method>-seed<k>`; seeds outermost.
+
+    With several seeds the first table is there after the first round of methods.
+    """
+    methods = list(METHODS) if methods is None else list(methods)
+    unknown = [method for method in methods if method not in METHODS]
+    if unknown or not methods:
+        raise UserError(f"--methods: wanted some of {', '.join(METHODS)}, got {unknown or 'none'}")
+    for name, values in (("--methods", methods), ("--seeds", list(seeds))):
+        if not values or len(set(values)) != len(values):
+            raise UserError(f"{name}: wanted different values, at least one, got {values}")
+    runs = Path(base.out) / "runs"
+    return [
+        _for_method(base, method, paper_settings).replace(
+            seed=seed, out=str(runs / f"{method}-seed{seed}")
+        )
+        for seed in seeds
+        for method in methods
+    ]
+
+
+def _for_method(base: TrainConfig, method: str, paper_settings: str | None) -> TrainConfig:
+    row = METHODS[method]
+    own_references = method == "unpaired_accl"
+    config = base.replace(
+        method=method,
+        alpha=base.alpha if row.accl else None,
+        size_weight=base.size_weight if row.size else None,
+        references=base.references if own_references else replace(base.references, kind=None),
+    )
+    if paper_settings is None:
+        return config
+    ratio, bounds, alphas = paper.SETTINGS[paper_settings]
+    return config.replace(
+        weak=replace(config.weak, ratio=ratio), bounds=bounds, alpha=alphas.get(method)
+    )
+
+
+def prepare_data(base: TrainConfig) -> TrainConfig:
+    """`base` with data: a phantom set is written once into `OUT/phantom` where none was named."""
+    from accl_harness.data.dataset import load_split
+
+    if base.data is None:
+        root = Path(base.out) / "phantom"
+        if not root.is_dir():
+            from accl_harness.data.phantom import write_phantom
+
+            partial = root.with_name("phantom.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            write_phantom(partial, size=base.size, **PHANTOM)
+            partial.rename(root)
+        return base.replace(data=str(root))
+    # Bad data shall be told before the first training, not by each of them.
+    options = {"masks": base.masks, "mask_threshold": base.mask_threshold, "size": base.size}
+    load_split(base.data, "train", weak=base.weak, patients=base.patients, **options)
+    load_split(base.data, "test", weak=None, patients=base.patients, **options)
+    return base
+
+
+def demo_config(out: str, **options) -> TrainConfig:
+    """The config of `accl compare` without data: preset `demo`."""
+    return make_config("demo", out=out, **options)
+
+
+def collect(configs: Sequence[TrainConfig]) -> Results:
+    """Scores of the finished runs, method -> seed -> metrics.json."""
+    results: dict[str, dict[int, Mapping]] = {config.method: {} for config in configs}
+    for config in configs:
+        metrics = read_metrics(Path(config.out))
+        if metrics is not None:
+            results[config.method][config.seed] = metrics
+    return results
+
+
+def command_line() -> str:
+    """The command as a person would type it again."""
+    name = Path(sys.argv[0]).name
+    name = "accl" if name in ("accl", "__main__.py") else f"python {name}"
+    return shlex.join([name, *sys.argv[1:]]) if name == "accl" else name
+
+
+def show(table: Mapping, beside: Mapping[str, float], out: Path) -> None:
+    """Prints the table, as wide as it needs."""
+    from rich.console import Console
+
+    console = Console()
+    sheet = main_sheet(table, paper.METHOD_LABELS, beside)
+    console.print(sheet.terminal("DSC x100 on the test images, mean ± spread over seeds"))
+    for name in ("table.json", "table.md", "report.html"):
+        console.print(f"written: {out / name}", highlight=False, soft_wrap=True)

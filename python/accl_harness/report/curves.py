@@ -89,7 +89,8 @@ def training_curves(
             for method in runs
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=min(7, len(handles)))
-        figure.supxlabel("epoch", fontsize=9)
+        for axis in axes[max(0, len(shown) - columns) : len(shown)]:
+            axis.set_xlabel("epoch")
         if title:
             figure.suptitle(title, fontsize=10.5)
         path.parent.mkdir(parents=True, exist_ok=True)

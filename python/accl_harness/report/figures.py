@@ -157,37 +157,78 @@ def panel(
     return path
 
 
+def worst_page(
+    worst: Mapping[str, Sequence[Case]],
+    labels: Mapping[str, str],
+    path: Path,
+    *,
+    colours: Mapping[str, str] = METHOD_COLOURS,
+) -> Path:
+    """Writes each method's worst images, the worst on the left; a row for each method.
+
+    Args:
+        worst: method -> cases, each with that method's prediction and DSC.
+        labels: method -> its name at the row.
+        path: PNG to write. Returns it.
+    """
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        columns = max(len(cases) for cases in worst.values())
+        width, height = columns * TILE + 0.3, len(worst) * (TILE + 0.16) + 0.55
+        figure = Figure(figsize=(width, height), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+        axes = figure.subplots(len(worst), columns, squeeze=False)
+        for row, (method, cases) in zip(axes, worst.items(), strict=True):
+            for axis in row:
+                _bare(axis)
+            for axis, case in zip(row, cases, strict=False):
+                _tile(axis, case, method)
+                axis.set_title(_short(case.name, 24), fontsize=6.5, color="0.35", pad=2)
+            row[0].set_ylabel(labels[method], color=colours.get(method, "black"), weight="bold")
+        _legend(figure, 5 if width > 8 else 2, "outside lower center")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+    return path
+
+
 def _panel_row(row, case: Case, columns: Mapping[str, str]) -> None:
     for axis in row:
-        axis.set_xticks([])
-        axis.set_yticks([])
-        for spine in axis.spines.values():
-            spine.set_visible(False)
-    row[0].imshow(grey(case.image), interpolation="bilinear")
+        _bare(axis)
+    row[0].imshow(grey(case.image))
     row[0].set_ylabel(_short(case.name), fontsize=7, color="0.35")
-    row[1].imshow(overlay(case.image, case.truth, case.truth), interpolation="nearest")
+    row[1].imshow(overlay(case.image, case.truth, case.truth))
     _contour(row[1], case.truth)
     for axis, key in zip(row[2:], columns, strict=True):
-        axis.imshow(overlay(case.image, case.truth, case.predictions[key]), interpolation="nearest")
-        _contour(axis, case.truth)
-        if key in case.dsc:
-            axis.text(
-                0.03,
-                0.03,
-                f"{100 * case.dsc[key]:.0f}",
-                transform=axis.transAxes,
-                fontsize=8.5,
-                fontweight="bold",
-                color="white",
-                bbox={"facecolor": "black", "alpha": 0.6, "pad": 1.5, "linewidth": 0},
-            )
+        _tile(axis, case, key)
+
+
+def _bare(axis) -> None:
+    axis.set_xticks([])
+    axis.set_yticks([])
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+
+
+def _tile(axis, case: Case, key: str) -> None:
+    axis.imshow(overlay(case.image, case.truth, case.predictions[key]))
+    _contour(axis, case.truth)
+    if key in case.dsc:
+        axis.text(
+            0.04,
+            0.04,
+            f"{100 * case.dsc[key]:.0f}",
+            transform=axis.transAxes,
+            fontsize=8.5,
+            fontweight="bold",
+            color="white",
+            bbox={"facecolor": "black", "alpha": 0.6, "pad": 1.5, "linewidth": 0},
+        )
 
 
 def _short(name: str, length: int = 26) -> str:
     return name if len(name) <= length else name[: length - 12] + "…" + name[-11:]
 
 
-def _legend(figure: Figure, columns: int) -> None:
+def _legend(figure: Figure, columns: int, location: str = "lower center") -> None:
     handles = [
         Patch(facecolor=RIGHT, label="right"),
         Patch(facecolor=ADDED, label="added (false positive)"),
@@ -195,4 +236,4 @@ def _legend(figure: Figure, columns: int) -> None:
         Patch(facecolor="0.45", edgecolor="white", linewidth=1, label="white line: true contour"),
         Patch(facecolor="black", label="number: DSC x100"),
     ]
-    figure.legend(handles=handles, loc="lower center", ncols=columns, fontsize=8)
+    figure.legend(handles=handles, loc=location, ncols=columns, fontsize=8)

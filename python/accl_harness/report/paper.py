@@ -27,6 +27,30 @@ ROW_TITLES = {
     "pupil": "pupil, ultrasound",
 }
 
+# Annotation ratio (fraction), name of the size bounds, alpha by method.
+SETTINGS = {
+    "disc": (
+        0.0192,
+        "paper_disc",
+        {"partial_accl": 2.5e-3, "unpaired_accl": 2e-2, "paired_accl": 2e-2},
+    ),
+    "cup": (
+        0.0052,
+        "paper_cup",
+        {"partial_accl": 1.5e-3, "unpaired_accl": 5e-2, "paired_accl": 5e-3},
+    ),
+    "acdc_lv": (
+        0.0012,
+        "paper_lv",
+        {"partial_accl": 6e-4, "unpaired_accl": 5e-2, "paired_accl": 5e-2},
+    ),
+    "pupil": (
+        0.0005,
+        "paper_pupil",
+        {"partial_accl": 1e-3, "unpaired_accl": 5e-3, "paired_accl": 5e-2},
+    ),
+}
+
 # alpha -> DSC x100 on ACDC: the study of Figs. 11 to 13.
 ALPHA_STUDY = {
     "partial_accl": {3e-4: 54.2, 6e-4: 59.9, 1e-3: 54.8, 2e-3: 43.4},

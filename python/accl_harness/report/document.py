@@ -1,0 +1,216 @@
+"""What `accl compare` leaves behind: table.json, table.md, figures/ and report.html."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from accl_harness.config import TrainConfig
+from accl_harness.evaluation.evaluate import load_test, write_json
+from accl_harness.evaluation.metrics import mean, spread
+from accl_harness.evaluation.predict import read_prediction
+from accl_harness.methods import METHODS
+from accl_harness.report import html, paper
+from accl_harness.report.curves import read_curves, score_plot, training_curves
+from accl_harness.report.figures import (
+    METHOD_COLOURS,
+    Case,
+    panel,
+    select_cases,
+    worst_cases,
+    worst_page,
+)
+from accl_harness.report.table import Results, main_sheet, markdown_report, seed_sheet
+
+PANEL_ROWS = 6
+WORST = 8
+
+
+def write_comparison(
+    out: Path,
+    configs: Sequence[TrainConfig],
+    results: Results,
+    table: Mapping[str, Mapping],
+    beside: Mapping[str, float],
+    paper_row: str | None,
+    command: str,
+) -> None:
+    """Writes everything under `out` from the finished runs; `results` may lack some runs."""
+    results = {method: runs for method, runs in results.items() if runs}
+    folders = {
+        (config.method, config.seed): Path(config.out)
+        for config in configs
+        if config.seed in results.get(config.method, {})
+    }
+    dataset = load_test(configs[0])
+    figures = draw(out / "figures", results, folders, dataset, beside)
+    settings = settings_of(configs, results, command)
+    notes = protocol_notes(results, len(dataset), paper_row)
+    cautions = run_warnings(results)
+    data = Path(configs[0].data).name
+    title = f"{len(results)} methods on {data}"
+    seeds = sorted({seed for runs in results.values() for seed in runs})
+    lead = (
+        f"{data}, {len(dataset)} test images, preset {configs[0].preset}, "
+        f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}. "
+        "DSC x100, mean ± spread over the seeds."
+    )
+    main = main_sheet(table, paper.METHOD_LABELS, beside)
+    single = seed_sheet(table, paper.METHOD_LABELS)
+    write_json(out / "table.json", table)
+    (out / "table.md").write_text(
+        markdown_report(title, {"": main, "Single runs": single}, settings, notes + cautions),
+        encoding="utf-8",
+    )
+    blocks = [
+        html.table(main),
+        html.figure(figures["scores"], "DSC of every test image by method."),
+        html.warnings(cautions),
+        html.heading("Segmentations"),
+        html.figure(
+            figures["panel"],
+            "Test images from the worst (by the mean DSC over the methods) in even steps to the "
+            f"best; networks of seed {seeds[0]}.",
+        ),
+        html.heading("Worst cases first"),
+        html.figure(figures["worst"], "Each method's own worst test images."),
+        html.heading("Training"),
+        html.figure(
+            figures["curves"],
+            "One line a run. DSC and size ratio are taken on training images in passing "
+            "(on validation images where a share is set aside), so they are no test scores.",
+        ),
+        html.heading("Single runs"),
+        html.table(single),
+        html.heading("Settings"),
+        html.facts(settings),
+        html.heading("How to read this"),
+        html.notes(notes),
+    ]
+    (out / "report.html").write_text(html.page(title, lead, blocks), encoding="utf-8")
+
+
+def draw(
+    out: Path,
+    results: Results,
+    folders: Mapping[tuple[str, int], Path],
+    dataset,
+    beside: Mapping[str, float],
+) -> dict[str, Path | None]:
+    """Writes the comparison's figures and returns their paths by name."""
+    labels = {method: paper.METHOD_LABELS[method] for method in results}
+    first = {method: min(runs) for method, runs in results.items()}
+    dsc = {method: results[method][seed]["dsc_per_image"] for method, seed in first.items()}
+    masks = {method: folders[method, seed] / "predictions" for method, seed in first.items()}
+
+    def case(name: str, methods: Sequence[str]) -> Case:
+        index = dataset.names.index(name)
+        return Case(
+            name,
+            dataset.full_image(index),
+            dataset.full_mask(index),
+            {method: read_prediction(dataset, index, masks[method]) for method in methods},
+            {method: dsc[method][name] for method in methods},
+        )
+
+    rows = [case(name, list(results)) for name in select_cases(dsc, PANEL_ROWS)]
+    worst = {
+        method: [case(name, [method]) for name in worst_cases(dsc[method], WORST)]
+        for method in results
+    }
+    curves: dict[str, list] = {method: [] for method in results}
+    for (method, _), folder in sorted(folders.items(), key=lambda item: item[0][1]):
+        curves[method].append(read_curves(folder / "metrics.csv"))
+    every_image = {
+        method: [runs[seed]["dsc_per_image"] for seed in sorted(runs)]
+        for method, runs in results.items()
+    }
+    return {
+        "panel": panel(rows, labels, out / "panel.png", colours=METHOD_COLOURS),
+        "worst": worst_page(worst, labels, out / "worst.png", colours=METHOD_COLOURS),
+        "curves": training_curves(curves, out / "curves.png", labels=labels),
+        "scores": score_plot(every_image, out / "scores.png", labels=labels, beside=beside),
+    }
+
+
+def settings_of(
+    configs: Sequence[TrainConfig], results: Results, command: str
+) -> list[tuple[str, str]]:
+    """What a reader needs to run it again, as pairs of name and value."""
+    base = configs[0]
+    runs = [metrics for by_seed in results.values() for metrics in by_seed.values()]
+    alphas = {
+        paper.METHOD_LABELS[config.method]: f"{config.accl_weight:g}"
+        for config in configs
+        if METHODS[config.method].accl
+    }
+    seconds = [metrics["seconds"] for metrics in runs if metrics.get("seconds") is not None]
+    bounds = {tuple(metrics["bounds"]) for metrics in runs if metrics.get("bounds")}
+    ratios = {metrics["annotation_ratio"] for metrics in runs if metrics.get("annotation_ratio")}
+    weak = base.weak.strategy + (
+        f", {base.weak.iterations} iterations" if base.weak.ratio is None else " to a given ratio"
+    )
+    pairs = [
+        ("command", f"`{command}`"),
+        ("preset", base.preset),
+        ("images", f"{base.size} x {base.size}, scored at their own size"),
+        ("networks", f"width {base.width}, norm {base.norm}, prior {base.prior:g}"),
+        ("training", f"{base.epochs} epochs, batch {base.batch_size}, Adam {base.lr:g}"),
+        ("weight of ACCL", ", ".join(f"{name} {alpha}" for name, alpha in alphas.items())),
+        ("size bounds", f"{base.bounds}: " + ", ".join(f"{a:g} to {b:g}" for a, b in bounds)),
+        ("weak labels", weak),
+        ("labelled pixels", ", ".join(f"{100 * ratio:.3f} %" for ratio in sorted(ratios))),
+        ("seeds", ", ".join(str(seed) for seed in sorted({config.seed for config in configs}))),
+        ("backend", ", ".join(sorted({f"{run['backend']} on {run['device']}" for run in runs}))),
+        ("time", f"{sum(seconds) / 60:.1f} minutes of training, summed over {len(runs)} runs"),
+        ("versions", ", ".join(f"{k} {v}" for k, v in runs[0].get("versions", {}).items())),
+    ]
+    return [(key, value) for key, value in pairs if value]
+
+
+def protocol_notes(results: Results, images: int, paper_row: str | None) -> list[str]:
+    """What a reader must know before comparing two numbers of the table."""
+    errors = [
+        spread(metrics["dsc_per_image"].values())
+        for runs in results.values()
+        for metrics in runs.values()
+    ]
+    typical = mean(errors)
+    seeds = max(len(runs) for runs in results.values())
+    notes = [
+        "Scores are of the last epoch, at each image's own size, probability cut at 0.5; DSC is "
+        "taken by image and averaged. Nothing was chosen by the test images.",
+        "Size ratio: all predicted over all true foreground pixels. Above 1 the foreground "
+        "expands, below 1 it is suppressed.",
+        "Both masks empty: DSC 1. One empty: DSC 0 and no distance; [n/m] beside HD95 says on how "
+        "many of the scored images it is defined, so read it together with DSC.",
+        "Size bounds come from the training masks unless the settings say otherwise.",
+    ]
+    if typical is not None:
+        notes.append(
+            f"{images} test images alone give the mean DSC a standard error of about "
+            f"{100 * typical / images**0.5:.1f} points (the methods' mean); smaller differences "
+            "between two methods may be chance."
+        )
+    notes.append(
+        "One seed says nothing about the spread between trainings; use several."
+        if seeds == 1
+        else f"± is the sample standard deviation over {seeds} seeds."
+    )
+    if paper_row is not None:
+        notes.append(
+            f"Paper: its Table 1, {paper.ROW_TITLES[paper_row]}: one training, no validation "
+            "split, alpha tuned on the test images, a draw of images that was never published. "
+            "Compare level and order, not decimals."
+        )
+    return notes
+
+
+def run_warnings(results: Results) -> list[str]:
+    """Warnings raised in the trainings, each with its run."""
+    return [
+        f"{paper.METHOD_LABELS[method]}, seed {seed}: {warning}"
+        for method, runs in results.items()
+        for seed, metrics in sorted(runs.items())
+        for warning in metrics.get("warnings") or []
+    ]
