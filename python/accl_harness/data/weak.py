@@ -137,7 +137,7 @@ def _distance_to_centre(mask: np.ndarray, options: WeakOptions, index: int) -> n
         pixels = np.argwhere(mask)
         centre = pixels[np.random.default_rng((options.seed, index)).integers(len(pixels))]
     else:
-        centre = np.floor(ndimage.center_of_mass(mask))
+        centre = np.rint(ndimage.center_of_mass(mask))
     rows, columns = np.ogrid[: mask.shape[0], : mask.shape[1]]
     return np.hypot(rows - centre[0], columns - centre[1])
 
