@@ -134,7 +134,8 @@ def _transform(
 ) -> np.ndarray | None:
     """The object about the middle of the frame; None if it is empty or reaches over the border."""
     shape = distance.shape
-    middle = [(side - 1) / 2 for side in shape]
+    # A whole number of pixels from where the object lies: moving alone changes no outline.
+    middle = [c + round((side - 1) / 2 - c) for c, side in zip(centre, shape, strict=True)]
     rows, columns = np.indices(shape).astype(float)
     rows = rows - middle[0] + warp[0]
     columns = columns - middle[1] + warp[1]

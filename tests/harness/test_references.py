@@ -1,0 +1,275 @@
+"""Reference masks: each bank gives what it says, `unpaired` tells D nothing about the image."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from accl_harness.data.augment import Augmentation, augment
+from accl_harness.data.dataset import Dataset
+from accl_harness.data.formats import read_image, write_mask
+from accl_harness.data.references import ReferenceBank, make_bank, read_masks, write_references
+from accl_harness.data.topology import count_parts
+from accl_harness.errors import UserError
+from scipy import stats
+
+N = 12
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Mask i is a row of i + 1 pixels, so that a drawn mask tells where it comes from."""
+    masks = torch.zeros(N, 16, 16, dtype=torch.uint8)
+    weak = torch.full((N, 16, 16), 255, dtype=torch.uint8)
+    for i in range(N):
+        masks[i, 5, : i + 1] = 1
+        weak[i, 5, 0] = 1
+        weak[i, 9, : i + 1] = 0
+    return Dataset(
+        images=torch.zeros(N, 1, 16, 16),
+        masks=masks,
+        weak_labels=weak,
+        names=[f"i{i}" for i in range(N)],
+        folder=tmp_path / "train",
+    )
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def drawn(bank, indices, gen):
+    """Which of the fixture's masks came."""
+    return bank.draw(indices, gen).sum((1, 2, 3)).long() - 1
+
+
+def test_own_weak_and_paired_follow_the_image(dataset):
+    indices = torch.tensor([7, 0, 7, 3])
+    own = make_bank("own_weak", dataset).draw(indices, generator())
+    assert (own.shape, own.dtype) == ((4, 1, 16, 16), torch.float32)
+    assert own.sum((1, 2, 3)).tolist() == [1, 1, 1, 1]  # background scribbles are 0, as the rest
+    paired = make_bank("paired", dataset)
+    assert drawn(paired, indices, generator()).tolist() == [7, 0, 7, 3]
+
+
+def leak(bank, draws=600):
+    """Two gauges of dependence on the image: p-value of a chi-squared test of independence over
+    (image, mask), and by how many standard deviations an image's own mask comes too often."""
+    gen = generator(11)
+    table = np.zeros((N, N))
+    for _ in range(draws):
+        indices = torch.randperm(N, generator=gen)
+        for i, j in zip(indices.tolist(), drawn(bank, indices, gen).tolist(), strict=True):
+            table[i, j] += 1
+    total, chance = table.sum(), 1 / N
+    excess = (np.trace(table) - total * chance) / np.sqrt(total * chance * (1 - chance))
+    return stats.chi2_contingency(table).pvalue, excess, table
+
+
+class Leaking(ReferenceBank):
+    """Hands out the image's own mask one time in ten more often than chance."""
+
+    def draw(self, indices, generator):
+        other = super().draw(indices, generator)
+        own = torch.rand(len(indices), generator=generator) < 0.1
+        return torch.where(own[:, None, None, None], self.masks[indices][:, None].float(), other)
+
+
+def test_unpaired_does_not_leak_the_images_own_mask(dataset):
+    bank = make_bank("unpaired", dataset)
+    p_value, excess, table = leak(bank)
+    assert p_value > 1e-3
+    assert excess < 3.5
+    assert stats.chisquare(table.sum(0)).pvalue > 1e-3  # every mask as often
+    p_value, excess, _ = leak(Leaking(bank.masks, matched=False))
+    assert p_value < 1e-6
+    assert excess > 10
+
+
+def test_unpaired_ignores_the_indices_and_repeats_by_generator(dataset):
+    bank = make_bank("unpaired", dataset)
+    a = drawn(bank, torch.zeros(50, dtype=torch.long), generator(3))
+    b = drawn(bank, torch.arange(50) % N, generator(3))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, drawn(bank, torch.arange(50) % N, generator(4)))
+    gen = generator(3)
+    first, second = (drawn(bank, torch.arange(N), gen) for _ in range(2))
+    assert not torch.equal(first, second)  # drawn anew each step
+
+
+def disc(side=48, radius=9, centre=(20, 26)):
+    y, x = np.ogrid[:side, :side]
+    return ((y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= radius**2).astype(np.uint8)
+
+
+def ring(side=48):
+    return disc(side, 12) - disc(side, 8)
+
+
+def test_folder_bank_resizes_and_leaves_empty_masks_out(dataset, tmp_path):
+    write_mask(tmp_path / "painted/a.png", disc(32, 8, (16, 16)))
+    write_mask(tmp_path / "painted/b.npy", np.dstack([ring(16 * 3), np.zeros((48, 48))]))
+    bank = make_bank("folder", dataset, folder=tmp_path / "painted")
+    assert bank.masks.shape == (2, 16, 16)
+    assert set(read_masks(tmp_path / "painted")) == {"a", "b_z000"}
+    masks = bank.draw(torch.arange(40), generator())
+    assert masks.unique().tolist() == [0, 1]
+    assert len(masks.sum((1, 2, 3)).unique()) == 2
+    with pytest.raises(UserError, match=r"train.references: no such folder"):
+        make_bank("folder", dataset)
+    write_mask(tmp_path / "train/references/c.png", ring())
+    assert len(make_bank("folder", dataset)) == 1
+
+
+def test_augmented_bank_sees_only_the_painted_masks(dataset):
+    none = Augmentation(
+        shift=0, flip=False, scale_min=1, scale_max=1, rotation=0, warp=0, warp_smoothness=1
+    )
+    bank = make_bank("augmented", dataset, painted=2, n=30, augmentation=none, seed=5)
+    sizes = bank.masks.sum((1, 2)).tolist()
+    assert len(bank) == 30
+    assert len(set(sizes)) == 2
+    others = [
+        make_bank("augmented", dataset, painted=2, n=2, augmentation=none, seed=s) for s in range(5)
+    ]
+    assert len({tuple(b.masks.sum((1, 2)).tolist()) for b in others}) > 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "words"),
+    [
+        ("unpaird", {}, "unpaird"),
+        ("own_weak", {"weak_labels": None}, "no weak labels"),
+        ("paired", {"masks": None}, "no masks"),
+        ("augmented", {"masks": None}, "name a folder"),
+        ("folder", {"folder": None}, "name the folder"),
+    ],
+)
+def test_banks_that_cannot_be(dataset, kind, change, words):
+    for name, value in change.items():
+        setattr(dataset, name, value)
+    with pytest.raises(UserError, match=words):
+        make_bank(kind, dataset)
+
+
+def test_painted_count_is_checked(dataset):
+    with pytest.raises(UserError, match="1 to 12 painted"):
+        make_bank("augmented", dataset, painted=13)
+
+
+def test_an_augmentation_of_nothing_gives_the_mask_back():
+    still = Augmentation(shift=0, flip=False, scale_min=1, scale_max=1, rotation=0, warp=0)
+    for mask in (disc(), ring()):
+        (reference,) = augment([mask], 1, 0, still)
+        assert np.array_equal(reference.mask, mask)
+        assert reference.parameters["shift"] == [0, 0]
+
+
+def test_each_parameter_does_what_it_says():
+    still = {"shift": 0, "flip": False, "scale_min": 1, "scale_max": 1, "rotation": 0, "warp": 0}
+    bar = np.zeros((48, 48), np.uint8)
+    bar[22:26, 8:28] = 1
+
+    def extent(mask):
+        rows, columns = np.nonzero(mask)
+        return np.ptp(rows) + 1, np.ptp(columns) + 1
+
+    (double,) = augment(
+        [disc()], 1, 0, Augmentation(**still | {"scale_min": 1.5, "scale_max": 1.5})
+    )
+    assert double.mask.sum() == pytest.approx(1.5**2 * disc().sum(), rel=0.05)
+    turned = augment([bar], 20, 1, Augmentation(**still | {"rotation": 90}))
+    for mask, parameters in turned:
+        assert abs(parameters["rotation"]) <= 90
+        assert int(mask.sum()) == pytest.approx(80, rel=0.15)
+        if abs(parameters["rotation"]) > 80:
+            assert extent(mask)[0] > extent(mask)[1]
+    moved = augment([disc()], 60, 2, Augmentation(**still | {"shift": 0.25}))
+    assert all(mask.sum() == disc().sum() for mask, _ in moved)
+    shifts = np.array([parameters["shift"] for _, parameters in moved])
+    assert np.abs(shifts).max() <= 12
+    assert shifts.std(axis=0).min() > 4
+    for mask, parameters in moved:
+        assert np.array_equal(mask, np.roll(disc(), parameters["shift"], axis=(0, 1)))
+    hook = bar.copy()
+    hook[14:22, 8:12] = 1  # its foot points up at the left end
+    flipped = augment([hook], 40, 3, Augmentation(**still | {"flip": True}))
+    window = np.argwhere(hook)
+    box = hook[window[:, 0].min() : window[:, 0].max() + 1, 8:28]
+    for mask, parameters in flipped:
+        rows, columns = np.nonzero(mask)
+        got = mask[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+        expected = box[::-1] if parameters["flip_rows"] else box
+        expected = expected[:, ::-1] if parameters["flip_columns"] else expected
+        assert np.array_equal(got, expected)
+    assert len({(p["flip_rows"], p["flip_columns"]) for _, p in flipped}) == 4
+    warped = augment([disc()], 10, 4, Augmentation(**still | {"warp": 0.08}))
+    overlaps = [(mask & disc()).sum() / (mask | disc()).sum() for mask, _ in warped]
+    assert min(overlaps) > 0.5
+    assert max(overlaps) < 0.98
+
+
+def test_objects_stay_whole_and_in_the_frame():
+    painted = [disc(), ring(), disc(48, 20, (24, 24)), disc(48, 8, (4, 40))]
+    wild = Augmentation(shift=1.0, scale_min=0.5, scale_max=3.0, rotation=180, warp=0.06)
+    parts = [(1, 0), (1, 1), (1, 0), (1, 0)]
+    for i, (mask, parameters) in enumerate(augment(painted, 80, 7, wild)):
+        assert parameters["source"] == i % 4
+        assert parameters["pixels"] == mask.sum() > 0
+        assert count_parts(mask) == parts[i % 4]
+        assert mask.shape == (48, 48)
+    assert all(mask.any() for mask, _ in augment([np.ones((20, 20))], 3))
+
+
+def test_augmentation_repeats_by_seed_and_does_not_depend_on_n():
+    some, more = augment([disc(), ring()], 4, seed=9), augment([disc(), ring()], 9, seed=9)
+    for a, b in zip(some, more, strict=False):
+        assert np.array_equal(a.mask, b.mask)
+        assert a.parameters == b.parameters
+    assert not np.array_equal(
+        augment([disc()], 1, seed=1)[0].mask, augment([disc()], 1, seed=2)[0].mask
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (([], 3), "at least one painted"),
+        (([disc()], 0), "got 0"),
+        (([disc(), disc() * 0], 3), "painted mask 1 is empty"),
+    ],
+)
+def test_augment_refuses(arguments, words):
+    with pytest.raises(UserError, match=words):
+        augment(*arguments)
+
+
+def test_augmentation_ranges_are_checked():
+    with pytest.raises(UserError, match="scale_min"):
+        Augmentation(scale_min=2.0, scale_max=1.0)
+    with pytest.raises(UserError, match="warp"):
+        Augmentation(warp=-0.1)
+
+
+def test_write_references(tmp_path):
+    write_mask(tmp_path / "masks/one.png", disc())
+    write_mask(tmp_path / "masks/two.png", ring())
+    report = write_references(tmp_path / "masks", tmp_path / "bank", n=7, seed=2)
+    assert (report["count"], report["painted"]) == (7, 2)
+    manifest = json.loads((tmp_path / "bank/manifest.json").read_text())
+    assert manifest["seed"] == 2
+    assert manifest["augmentation"]["rotation"] == 180
+    assert [entry["source"] for entry in manifest["masks"]] == ["one", "two"] * 3 + ["one"]
+    bank = read_masks(tmp_path / "bank")
+    assert len(bank) == 7
+    first = manifest["masks"][0]
+    assert bank["reference_00000"].sum() == first["pixels"]
+    assert set(np.unique(read_image(tmp_path / "bank" / first["file"]).array)) == {0, 255}
+    with pytest.raises(UserError, match="not empty"):
+        write_references(tmp_path / "masks", tmp_path / "bank")
+    write_references(tmp_path / "masks/two.png", tmp_path / "again", n=2)
+    assert all(count_parts(mask) == (1, 1) for mask in read_masks(tmp_path / "again").values())
+    write_mask(tmp_path / "empty/a.png", disc() * 0)
+    with pytest.raises(UserError, match="all masks are empty"):
+        write_references(tmp_path / "empty", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
