@@ -1,10 +1,11 @@
 # Decides whether the CUDA kernels are built, and for which architectures.
 #   ACCL_EXT_CUDA          auto (default: on if nvcc is found), on, off; also as environment variable
-#   TORCH_CUDA_ARCH_LIST   architectures as torch writes them, "8.0;9.0+PTX"; default: the visible
-#                          GPU's, else a list that covers the usual ones, with PTX for later ones
+#   TORCH_CUDA_ARCH_LIST   architectures as torch writes them, "8.0;9.0+PTX"; also as environment
+#                          variable; default: the visible GPU's, else a list that covers the usual
+#                          ones, with PTX for later ones
 # nvcc alone decides: the sources include no torch header and the runtime is linked statically, so
 # the result also loads under a CPU-only torch. Gives ACCL_CUDA, ACCL_CUDA_VERSION,
-# ACCL_CUDA_ARCHITECTURES and accl_add_cuda(target sources).
+# ACCL_CUDA_ARCHITECTURES and accl_add_cuda(target).
 
 set(ACCL_DEFAULT_CUDA_ARCHITECTURES 7.5 8.0 8.6 8.9 9.0+PTX)
 
@@ -63,8 +64,9 @@ function(accl_cmake_architectures result)
   set(${result} ${list} PARENT_SCOPE)
 endfunction()
 
-if(NOT "$ENV{TORCH_CUDA_ARCH_LIST}" STREQUAL "")
-  string(REGEX REPLACE "[ ,]+" ";" ACCL_CUDA_ARCHITECTURES "$ENV{TORCH_CUDA_ARCH_LIST}")
+set(TORCH_CUDA_ARCH_LIST "$ENV{TORCH_CUDA_ARCH_LIST}" CACHE STRING "CUDA architectures: 8.0;9.0+PTX")
+if(TORCH_CUDA_ARCH_LIST)
+  string(REGEX REPLACE "[ ,]+" ";" ACCL_CUDA_ARCHITECTURES "${TORCH_CUDA_ARCH_LIST}")
   set(reason "TORCH_CUDA_ARCH_LIST")
 else()
   execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader
@@ -102,9 +104,8 @@ message(STATUS "accl_ext: CUDA ${ACCL_CUDA_VERSION} (${ACCL_NVCC}), because ACCL
 # or not would be the compiler's choice for every copy of a formula, and head, tail and vector body
 # have to agree bit for bit. -lineinfo costs nothing at run time and lets compute-sanitizer and the
 # profilers name the source line.
-function(accl_add_cuda target sources)
-  target_sources(${target} PRIVATE ${sources})
-  target_compile_definitions(${target} PRIVATE ACCL_WITH_CUDA)
+function(accl_add_cuda target)
+  target_sources(${target} PRIVATE ${CUDA_SOURCES})
   target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-O3 -lineinfo --fmad=false
     -Xcompiler=-O3,-ffp-contract=off,-Wall,-Wextra>)
 endfunction()
