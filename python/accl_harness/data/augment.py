@@ -16,8 +16,8 @@ from ..errors import UserError
 from .options import Augmentation
 from .topology import count_parts
 
-_TRIES = 50
-_STRICT_TRIES = 10
+_TRIES = 80
+_BROKEN_TRIES = 10
 _SHRINK = 0.95
 
 
@@ -96,13 +96,13 @@ def _one(
     place = rng.random(2)
 
     parts = count_parts(mask)
-    moved = None
-    for attempt in range(_TRIES):
+    moved, broken = None, 0
+    for _ in range(_TRIES):
         candidate = _transform(distance, centre, flips, scale, angle, [amplitude * f for f in warp])
         if candidate is None:
             scale *= _SHRINK
-        elif attempt < _STRICT_TRIES and count_parts(candidate) != parts:  # a thin ring broke
-            scale, amplitude = scale**0.5, amplitude / 2
+        elif broken < _BROKEN_TRIES and count_parts(candidate) != parts:  # a thin ring opened
+            scale, amplitude, broken = scale**0.5, amplitude / 2, broken + 1
         else:
             moved = candidate
             break
