@@ -14,7 +14,7 @@ from accl_harness.errors import UserError
 from accl_harness.methods import METHODS
 from accl_harness.report import paper
 from accl_harness.report.runs import default_jobs, read_metrics, train_all
-from accl_harness.report.table import Results, build_table, main_sheet
+from accl_harness.report.table import Results, build_table, terminal_sheet
 
 DEMO_SEEDS, DATA_SEEDS = (0,), (0, 1, 2)
 PHANTOM = {"n_train": 60, "n_test": 20, "shape": "disc", "seed": 0}
@@ -168,11 +168,11 @@ def command_line() -> str:
 
 
 def show(table: Mapping, beside: Mapping[str, float], out: Path) -> None:
-    """Prints the table, as wide as it needs."""
+    """Prints the table's main columns and where the rest is."""
     from rich.console import Console
 
     console = Console()
-    sheet = main_sheet(table, paper.METHOD_LABELS, beside)
+    sheet = terminal_sheet(table, paper.METHOD_LABELS, beside)
     console.print(sheet.terminal("DSC x100 on the test images, mean ± spread over seeds"))
     for name in ("table.json", "table.md", "report.html"):
         console.print(f"written: {out / name}", highlight=False, soft_wrap=True)

@@ -65,7 +65,7 @@ def training_curves(
     """
     labels, colours = labels or {}, colours or METHOD_COLOURS
     runs = {method: [rows for rows in seeds if rows] for method, seeds in runs.items()}
-    shown = [curve for curve in CURVES if _any_finite(runs, curve[0])]
+    shown = [curve for curve in CURVES if _any(runs, curve[0], np.isfinite)]
     if not shown:
         return None
     with plt.rc_context(STYLE):
@@ -78,7 +78,8 @@ def training_curves(
                 for rows in seeds:
                     _curve(axis, rows, column, colours.get(method, "0.3"))
             axis.set_title(heading)
-            axis.set_yscale(scale, **({"linthresh": 1e-3} if scale == "symlog" else {}))
+            if scale != "log" or _any(runs, column, lambda value: value > 0):
+                axis.set_yscale(scale, **({"linthresh": 1e-3} if scale == "symlog" else {}))
             axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
             if column == "size_ratio":
                 axis.axhline(1, color="0.5", linewidth=0.8, linestyle=":")
@@ -98,13 +99,9 @@ def training_curves(
     return path
 
 
-def _any_finite(runs: Mapping[str, Sequence[Rows]], column: str) -> bool:
-    return any(
-        np.isfinite(row.get(column, np.nan))
-        for seeds in runs.values()
-        for rows in seeds
-        for row in rows
-    )
+def _any(runs: Mapping[str, Sequence[Rows]], column: str, holds: Callable[[float], bool]) -> bool:
+    values = (row.get(column, np.nan) for seeds in runs.values() for rows in seeds for row in rows)
+    return any(holds(value) for value in values)
 
 
 def _curve(axis, rows: Rows, column: str, colour: str) -> None:

@@ -104,6 +104,8 @@ def _contour(axes, mask: np.ndarray, colour: str = "white") -> None:
     if padded.any():
         rows, columns = (np.arange(-1, size - 1) for size in padded.shape)
         axes.contour(columns, rows, padded, levels=[0.5], colors=colour, linewidths=0.9)
+        height, width = np.shape(mask)
+        axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
 
 
 def panel(

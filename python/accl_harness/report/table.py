@@ -92,6 +92,22 @@ def number(value: float | None, spread_: float | None = None, *, scale=1.0, digi
     return text if spread_ is None else f"{text} ± {scale * spread_:.{digits}f}"
 
 
+def terminal_sheet(
+    table: Mapping[str, Mapping], labels: Mapping[str, str], paper: Mapping[str, float]
+) -> Sheet:
+    """The columns of `main_sheet` that fit on 80 characters and tell the story."""
+    full = main_sheet(table, labels, paper)
+    wanted = ("Method", "DSC", "Paper", "Size", "HD95", "Minutes")
+    keep = [
+        index
+        for index, heading in enumerate(full.headings)
+        if heading.startswith(wanted) and heading != "DSC by volume"
+    ]
+    return Sheet(
+        [full.headings[index] for index in keep], [[row[i] for i in keep] for row in full.rows]
+    )
+
+
 def main_sheet(
     table: Mapping[str, Mapping], labels: Mapping[str, str], paper: Mapping[str, float]
 ) -> Sheet:
