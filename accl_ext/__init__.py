@@ -1,1 +1,44 @@
-"""Fused losses for weakly supervised medical image segmentation (ACCL)."""
+"""Fused losses for weakly supervised medical image segmentation with few labelled pixels.
+
+The adversarial constrained-CNN loss (ACCL) of Zhang et al., masked partial cross-entropy and the
+soft-size penalty (SCCL), with first and second derivatives, on CPU and CUDA. The same functions in
+pure PyTorch are in :mod:`accl_ext.reference`, which needs no compiled library.
+"""
+
+from . import reference
+from ._library import build_info
+from ._version import __version__
+from .functional import (
+    SegmentationHeadOutput,
+    accl_discriminator_loss,
+    accl_loss,
+    partial_cross_entropy,
+    segmentation_head,
+    size_penalty,
+    validate_labels,
+)
+from .modules import (
+    ACCLDiscriminatorLoss,
+    ACCLLoss,
+    PartialCrossEntropyLoss,
+    SegmentationHead,
+    SizePenalty,
+)
+
+__all__ = [
+    "ACCLDiscriminatorLoss",
+    "ACCLLoss",
+    "PartialCrossEntropyLoss",
+    "SegmentationHead",
+    "SegmentationHeadOutput",
+    "SizePenalty",
+    "__version__",
+    "accl_discriminator_loss",
+    "accl_loss",
+    "build_info",
+    "partial_cross_entropy",
+    "reference",
+    "segmentation_head",
+    "size_penalty",
+    "validate_labels",
+]

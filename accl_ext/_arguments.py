@@ -130,8 +130,9 @@ def check_bounds(logits: Tensor, bounds: Tensor) -> None:
     _check_device(bounds, "bounds", logits, "logits")
     wanted = [logits.shape[0], logits.shape[1], 2]
     came = _shape(bounds)
+    leading = came[:-1]
     fits = 1 <= len(came) <= 3 and came[-1] == 2 and all(
-        size in (1, want) for size, want in zip(reversed(came[:-1]), (wanted[1], wanted[0]))
+        size in (1, want) for size, want in zip(leading, wanted[2 - len(leading) :], strict=False)
     )
     if not fits:
         raise ValueError(f"bounds must broadcast to [B, C, 2] = {wanted}, got {came}")

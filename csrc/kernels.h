@@ -66,7 +66,7 @@ struct PixelArguments {
   const void* weight = nullptr; // [max(C, 2)] accumulation type, or null: all 1
   Reduction ce_reduction = Reduction::kMean;
 
-  // Size penalty; null bounds: soft size only.
+  // Size penalty; with null bounds every pair is free: penalty and its scale, if asked for, are 0.
   const void* bounds = nullptr;           // accumulation type, [B, C, 2] through the strides
   int64_t bounds_stride[3] = {0, 0, 0};   // in elements
   Normalization normalization = Normalization::kArea;

@@ -29,6 +29,8 @@ struct Kernels {
   void (*score_backward)(const ScoreArguments&, int32_t group, int64_t chunk);
 };
 
+// Two arrays of sixteen numbers a class, aligned to kVectorBytes.
+constexpr int64_t kVectorBytes = 64;
 constexpr int64_t pixel_scratch_bytes(int64_t classes) {
   return classes * 2 * 16 * int64_t(sizeof(double));
 }

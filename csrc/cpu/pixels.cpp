@@ -1,6 +1,7 @@
 // segmentation_head, partial_cross_entropy and size_penalty on CPU: chunks in parallel, then the
 // sums of the chunks in order.
 #include <atomic>
+#include <cstdlib>
 #include <memory>
 #include <vector>
 
@@ -11,8 +12,16 @@ namespace accl {
 namespace cpu {
 namespace {
 
-std::unique_ptr<char[]> make_scratch(int64_t classes) {
-  return std::unique_ptr<char[]>(new char[classes == 1 ? 1 : pixel_scratch_bytes(classes)]);
+struct Free {
+  void operator()(void* memory) const { std::free(memory); }
+};
+
+// Aligned for vectors of any instruction set. One class needs none.
+std::unique_ptr<void, Free> make_scratch(int64_t classes) {
+  if (classes == 1) return nullptr;
+  void* const memory = std::aligned_alloc(kVectorBytes, pixel_scratch_bytes(classes));
+  TORCH_CHECK(memory != nullptr, "accl_ext: no memory for ", classes, " classes");
+  return std::unique_ptr<void, Free>(memory);
 }
 
 template <class T>
@@ -68,7 +77,10 @@ void finish_size(const PixelForward& a, const double* sums, int64_t width) {
     }
     total += excess * excess;
   }
-  if (!a.bounds) return;
+  if (!a.bounds) {
+    if (a.penalty) *static_cast<T*>(a.penalty) = *static_cast<T*>(a.penalty_scale) = T(0);
+    return;
+  }
   const double scale = size_scale<double>(a.normalization, a.pixels, a.size_reduction, bounded);
   *static_cast<T*>(a.penalty_scale) = T(scale);
   if (a.size_reduction != Reduction::kNone) *static_cast<T*>(a.penalty) = T(total * scale);

@@ -1,0 +1,240 @@
+"""The fused ops. Arguments are checked in C++; these functions only forward and document."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor
+
+from . import _library
+from ._arguments import (
+    SegmentationHeadOutput,
+    accumulation_dtype,
+    constant_bounds,
+    validate_labels,
+)
+
+__all__ = [
+    "SegmentationHeadOutput",
+    "accl_discriminator_loss",
+    "accl_loss",
+    "partial_cross_entropy",
+    "segmentation_head",
+    "size_penalty",
+    "validate_labels",
+]
+
+_OPS = (
+    "accl_loss",
+    "accl_discriminator_loss",
+    "partial_cross_entropy",
+    "size_penalty",
+    "segmentation_head",
+)
+
+
+def _missing(reason: str):
+    def raise_reason(*_):
+        raise ImportError(
+            f"accl_ext: the fused ops are not available: {reason} "
+            "The same functions in pure PyTorch are in accl_ext.reference."
+        )
+
+    return raise_reason
+
+
+def _load_ops() -> SimpleNamespace:
+    reason = _library.load()
+    if reason is not None:
+        return SimpleNamespace(**dict.fromkeys(_OPS, _missing(reason)))
+    return SimpleNamespace(**{name: getattr(torch.ops.accl_ext, name).default for name in _OPS})
+
+
+_ops = _load_ops()
+
+
+def accl_loss(
+    scores: Tensor, *, target: float = 1.0, criterion: str = "lsgan", reduction: str = "mean"
+) -> Tensor:
+    r"""Adversarial constrained-CNN loss of the segmentation network, eq. (5).
+
+    .. math:: L_{ACCL} = \frac{1}{M} \sum_{i=1}^{M} (D(X_i, G(X)_i) - 1)^2
+
+    Args:
+        scores: patch scores of the discriminator for (image, segmentation), any shape; float16,
+            bfloat16, float32 or float64.
+        target: what the discriminator would say of a reference mask.
+        criterion: ``"lsgan"``, squared error to ``target`` (no activation, no factor);
+            ``"vanilla"``, binary cross-entropy of scores as logits,
+            :math:`softplus(d) - t d`; ``"hinge"``, :math:`-d`, which ignores ``target``.
+        reduction: ``"mean"`` over batch and patches, ``"sum"`` or ``"none"``.
+
+    Returns:
+        The loss in float32 (float64 for float64): a scalar, 0 for empty scores, or for ``"none"``
+        a tensor of the shape of ``scores``.
+
+    Raises:
+        TypeError: ``scores`` has another dtype.
+        ValueError: ``criterion`` or ``reduction`` is unknown.
+    """
+    return _ops.accl_loss(scores, target, criterion, reduction)
+
+
+def accl_discriminator_loss(
+    fake_scores: Tensor,
+    real_scores: Tensor,
+    *,
+    fake_target: float = 0.0,
+    real_target: float = 1.0,
+    criterion: str = "lsgan",
+    scale: float = 1.0,
+    reduction: str = "mean",
+) -> Tensor:
+    r"""Loss of the discriminator on segmentations and on reference masks, eq. (6).
+
+    .. math:: \frac{1}{M} \sum_i D(X_i, G(X)_i)^2 + \frac{1}{M} \sum_i (D(X_i, R_i) - 1)^2
+
+    Args:
+        fake_scores: patch scores for (image, segmentation), any shape; float16, bfloat16, float32
+            or float64.
+        real_scores: patch scores for (image, reference mask), same dtype; the shape may differ,
+            except for ``reduction="none"``.
+        fake_target: target of ``fake_scores``.
+        real_target: target of ``real_scores``.
+        criterion: as in :func:`accl_loss`; ``"hinge"`` is :math:`relu(1 + fake) + relu(1 - real)`
+            and ignores the targets.
+        scale: factor of the loss; pix2pix uses 0.5.
+        reduction: ``"mean"`` (of each group of scores, then their sum), ``"sum"``, or ``"none"``
+            (elementwise sum of the two).
+
+    Returns:
+        The loss in float32 (float64 for float64), a scalar or for ``"none"`` a map.
+
+    Raises:
+        TypeError: a dtype is not supported, or the two differ.
+        ValueError: an option is unknown, devices differ, or shapes differ with ``"none"``.
+    """
+    return _ops.accl_discriminator_loss(
+        fake_scores, real_scores, fake_target, real_target, criterion, scale, reduction
+    )
+
+
+def partial_cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    ignore_index: int = 255,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    r"""Cross-entropy over the labelled pixels alone, the data term of eqs. (1), (2) and (4).
+
+    One class is binary (sigmoid), two and more are softmax. With foreground-only labels this is
+    the paper's :math:`-\frac{1}{|P|} \sum_{i \in P} s_i \log \hat y_i`.
+
+    Args:
+        logits: [B, C, *S] with 1 to 3 spatial dimensions; float16, bfloat16, float32 or float64.
+        labels: [B, *S] or [B, 1, *S]; uint8, int8, int16, int32 or int64 with values 0..C-1
+            (C = 1: 0 background, 1 foreground) or ``ignore_index``; or bool (C = 1, every pixel
+            labelled).
+        ignore_index: the label of unlabelled pixels; wins where it equals a class.
+        weight: [C] (C = 1: [2], background and foreground), any floating dtype; no gradient.
+        reduction: ``"mean"`` over the labelled pixels of the batch, divided by the summed weights;
+            ``"image_mean"``, each image's own weighted mean, averaged over the images whose summed
+            weight is not 0; ``"sum"``; ``"none"``, a weighted map.
+
+    Returns:
+        The loss in float32 (float64 for float64): a scalar, 0 if nothing is labelled, or for
+        ``"none"`` a map [B, *S], exactly 0 where unlabelled. A NaN logit counts only where it is
+        labelled.
+
+    Raises:
+        TypeError: a dtype is not supported.
+        ValueError: a shape, device or option is wrong, ``weight`` requires grad, or (on CPU) a
+            label is neither a class nor ``ignore_index``. On CUDA, where looking costs a
+            synchronisation, such a label turns loss and gradient into NaN instead;
+            :func:`validate_labels` checks on demand.
+    """
+    return _ops.partial_cross_entropy(logits, labels, ignore_index, weight, reduction)[0]
+
+
+def size_penalty(
+    logits: Tensor,
+    bounds: Tensor | tuple[float, float],
+    *,
+    normalize: str = "area",
+    reduction: str = "mean",
+) -> Tensor:
+    r"""Quadratic penalty C(.) on a soft size V outside its bounds, eq. (3).
+
+    :math:`(V - a)^2` below a, :math:`(V - b)^2` above b, else 0, where V is the sum of the
+    probabilities of an image and class.
+
+    Args:
+        logits: [B, C, *S] with 1 to 3 spatial dimensions; float16, bfloat16, float32 or float64.
+        bounds: lower and upper bound in pixels: a pair of numbers, put on the device once and
+            cached, or a tensor that broadcasts to [B, C, 2]; best in float32 (float64 for
+            float64), any other dtype is converted in a pass of its own. A bound that is not finite
+            leaves its side free. No gradient.
+        normalize: ``"area"`` divides by the number of pixels (the weight 0.01 of the literature
+            belongs to this form), ``"none"``, or ``"area2"`` (penalty on the size fraction).
+        reduction: ``"mean"`` over the (image, class) pairs that carry a finite bound, ``"sum"``,
+            or ``"none"``.
+
+    Returns:
+        The penalty in float32 (float64 for float64): a scalar, 0 if every pair is free, or for
+        ``"none"`` [B, C]. A NaN soft size gives NaN.
+
+    Raises:
+        TypeError: a dtype is not supported, or ``bounds`` is neither a pair nor a tensor.
+        ValueError: a shape, device or option is wrong, a > b in a pair of numbers, or ``bounds``
+            requires grad.
+        RuntimeError: a new pair of numbers during CUDA graph capture; pass a tensor.
+    """
+    return _ops.size_penalty(logits, _as_tensor(bounds, logits), normalize, reduction)[0]
+
+
+def segmentation_head(
+    logits: Tensor,
+    labels: Tensor,
+    bounds: Tensor | tuple[float, float] | None = None,
+    *,
+    ignore_index: int = 255,
+    weight: Tensor | None = None,
+    normalize: str = "area",
+) -> SegmentationHeadOutput:
+    """Probabilities, partial cross-entropy, size penalty and soft size in one read of the logits.
+
+    What a training step needs of the segmentation network: the mask that the discriminator sees
+    and both supervised terms, eqs. (1) to (4). The backward is one pass, which also takes the
+    gradient that comes back through ``probabilities``; an output that is not used costs nothing.
+
+    Args:
+        logits: as in :func:`partial_cross_entropy`.
+        labels: as in :func:`partial_cross_entropy`.
+        bounds: as in :func:`size_penalty`; None gives a ``size_penalty`` of 0.
+        ignore_index: as in :func:`partial_cross_entropy`.
+        weight: as in :func:`partial_cross_entropy`.
+        normalize: as in :func:`size_penalty`.
+
+    Returns:
+        Named tuple ``(probabilities, partial_ce, size_penalty, soft_size)``, all differentiable:
+        probabilities [B, C, *S] in the dtype of the logits (sigmoid for C = 1, else softmax over
+        C), two scalars (means) and the soft size [B, C] in pixels, those in float32 (float64 for
+        float64).
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as :func:`partial_cross_entropy` and
+            :func:`size_penalty`.
+    """
+    if bounds is not None:
+        bounds = _as_tensor(bounds, logits)
+    outputs = _ops.segmentation_head(logits, labels, bounds, ignore_index, weight, normalize)
+    return SegmentationHeadOutput(*outputs[:4])
+
+
+def _as_tensor(bounds: Tensor | tuple[float, float], logits: Tensor) -> Tensor:
+    if isinstance(bounds, Tensor):
+        return bounds
+    return constant_bounds(bounds, logits.device, accumulation_dtype(logits.dtype))

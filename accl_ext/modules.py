@@ -1,0 +1,157 @@
+"""``nn.Module`` twins of the fused ops: options at construction, tensors at call."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from . import functional as F
+
+__all__ = [
+    "ACCLDiscriminatorLoss",
+    "ACCLLoss",
+    "PartialCrossEntropyLoss",
+    "SegmentationHead",
+    "SizePenalty",
+]
+
+
+class _Options(nn.Module):
+    """Keeps the options named in ``options`` as attributes and shows them."""
+
+    options: tuple[str, ...] = ()
+
+    def _kwargs(self) -> dict:
+        return {name: getattr(self, name) for name in self.options}
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in self._kwargs().items())
+
+
+class ACCLLoss(_Options):
+    """:func:`accl_ext.accl_loss` as a module: ``loss(scores)``."""
+
+    options = ("target", "criterion", "reduction")
+
+    def __init__(
+        self, *, target: float = 1.0, criterion: str = "lsgan", reduction: str = "mean"
+    ) -> None:
+        super().__init__()
+        self.target = target
+        self.criterion = criterion
+        self.reduction = reduction
+
+    def forward(self, scores: Tensor) -> Tensor:
+        return F.accl_loss(scores, **self._kwargs())
+
+
+class ACCLDiscriminatorLoss(_Options):
+    """:func:`accl_ext.accl_discriminator_loss` as a module: ``loss(fake_scores, real_scores)``."""
+
+    options = ("fake_target", "real_target", "criterion", "scale", "reduction")
+
+    def __init__(
+        self,
+        *,
+        fake_target: float = 0.0,
+        real_target: float = 1.0,
+        criterion: str = "lsgan",
+        scale: float = 1.0,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        self.fake_target = fake_target
+        self.real_target = real_target
+        self.criterion = criterion
+        self.scale = scale
+        self.reduction = reduction
+
+    def forward(self, fake_scores: Tensor, real_scores: Tensor) -> Tensor:
+        return F.accl_discriminator_loss(fake_scores, real_scores, **self._kwargs())
+
+
+class PartialCrossEntropyLoss(_Options):
+    """:func:`accl_ext.partial_cross_entropy` as a module: ``loss(logits, labels)``.
+
+    ``weight`` is a buffer: it moves with the module and is saved in its state.
+    """
+
+    options = ("ignore_index", "weight", "reduction")
+
+    def __init__(
+        self, *, ignore_index: int = 255, weight: Tensor | None = None, reduction: str = "mean"
+    ) -> None:
+        super().__init__()
+        self.ignore_index = ignore_index
+        self.reduction = reduction
+        self.register_buffer("weight", weight)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.partial_cross_entropy(logits, labels, **self._kwargs())
+
+
+class SizePenalty(_Options):
+    """:func:`accl_ext.size_penalty` as a module: ``penalty(logits)`` with the bounds given here, or
+    ``penalty(logits, bounds)``. A tensor of bounds is a buffer."""
+
+    options = ("bounds", "normalize", "reduction")
+
+    def __init__(
+        self,
+        bounds: Tensor | tuple[float, float] | None = None,
+        *,
+        normalize: str = "area",
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        self.normalize = normalize
+        self.reduction = reduction
+        _keep_bounds(self, bounds)
+
+    def forward(
+        self, logits: Tensor, bounds: Tensor | tuple[float, float] | None = None
+    ) -> Tensor:
+        kwargs = self._kwargs()
+        if bounds is not None:
+            kwargs["bounds"] = bounds
+        if kwargs["bounds"] is None:
+            raise ValueError("bounds must be given at construction or at call, got None")
+        return F.size_penalty(logits, **kwargs)
+
+
+class SegmentationHead(_Options):
+    """:func:`accl_ext.segmentation_head` as a module: ``head(logits, labels)`` with the bounds
+    given here, or ``head(logits, labels, bounds)``. Tensors of bounds and weights are buffers."""
+
+    options = ("bounds", "ignore_index", "weight", "normalize")
+
+    def __init__(
+        self,
+        bounds: Tensor | tuple[float, float] | None = None,
+        *,
+        ignore_index: int = 255,
+        weight: Tensor | None = None,
+        normalize: str = "area",
+    ) -> None:
+        super().__init__()
+        self.ignore_index = ignore_index
+        self.normalize = normalize
+        self.register_buffer("weight", weight)
+        _keep_bounds(self, bounds)
+
+    def forward(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        bounds: Tensor | tuple[float, float] | None = None,
+    ) -> F.SegmentationHeadOutput:
+        kwargs = self._kwargs()
+        if bounds is not None:
+            kwargs["bounds"] = bounds
+        return F.segmentation_head(logits, labels, **kwargs)
+
+
+def _keep_bounds(module: nn.Module, bounds: Tensor | tuple[float, float] | None) -> None:
+    if isinstance(bounds, Tensor):
+        module.register_buffer("bounds", bounds)
+    else:
+        module.bounds = bounds

@@ -1,0 +1,39 @@
+// Typed handles of the ops: both passes go through the dispatcher, so that autograd, tracing and
+// double backward see every call.
+#pragma once
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include "../ops/checks.h"
+#include "../ops/ops.h"
+
+namespace accl {
+
+template <class Signature>
+c10::TypedOperatorHandle<Signature> find_op(const char* name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
+}
+
+// ACCL_OP(accl_loss): calls the op of that name with the signature of the function in ops.h.
+#define ACCL_OP(function, schema_name)                                                \
+  template <class... Arguments>                                                       \
+  auto call_##function(Arguments&&... arguments) {                                    \
+    static const auto handle = find_op<decltype(function)>("accl_ext::" schema_name); \
+    return handle.call(std::forward<Arguments>(arguments)...);                        \
+  }
+
+inline bool needs_graph(const at::Tensor& a) {
+  return c10::GradMode::is_enabled() && a.requires_grad();
+}
+
+inline OptionalTensor optional(const at::Tensor& tensor) {
+  return tensor.defined() ? OptionalTensor(tensor) : std::nullopt;
+}
+
+inline at::Tensor or_undefined(const OptionalTensor& tensor) {
+  return tensor.has_value() ? *tensor : at::Tensor();
+}
+
+} // namespace accl

@@ -1,0 +1,133 @@
+// With u the gradient of grad_z, J = dp/dz, A the gradient of p (penalty and soft size included):
+//   grad_z = J A + k (p - onehot y),  k = weight * ce_scale * g_ce where labelled, else 0.
+// Written in differentiable ATen, in the accumulation type, on logits flattened to [B, C, N].
+#include "pixel_double_backward.h"
+
+#include <limits>
+
+namespace accl {
+namespace {
+
+struct Probabilities {
+  at::Tensor z; // [B, C, N]
+  at::Tensor p;
+  at::Tensor slope; // p (1 - p), C = 1 only; formed without cancellation
+
+  explicit Probabilities(const at::Tensor& logits) : z(logits) {
+    if (binary()) {
+      p = z.sigmoid();
+      slope = p * (-z).sigmoid();
+    } else {
+      p = z.softmax(1);
+    }
+  }
+  bool binary() const { return z.sym_size(1) == 1; }
+
+  // J x
+  at::Tensor pull(const at::Tensor& x) const {
+    if (binary()) return slope * x;
+    return p * (x - (p * x).sum(1, true));
+  }
+  // Derivative of u.(J A) with respect to z
+  at::Tensor curve(const at::Tensor& u, const at::Tensor& a) const {
+    if (binary()) return u * slope * -(z / 2).tanh() * a; // 1 - 2p = -tanh(z / 2)
+    const at::Tensor q =
+        u * a - u * (a * p).sum(1, true) - a * (u * p).sum(1, true);
+    return pull(q);
+  }
+};
+
+// What labels say of each pixel, [B, 1, N].
+struct Labelled {
+  at::Tensor is_labelled;
+  at::Tensor code;  // class, 0 where there is none
+  at::Tensor scale; // weight * ce_scale, NaN where the label is invalid
+
+  Labelled(const PixelGradientInputs& in, const at::Tensor& z) {
+    const at::Tensor label = in.labels.reshape_symint({z.sym_size(0), 1, z.sym_size(2)}).to(at::kLong);
+    is_labelled = in.labels.scalar_type() == at::kBool ? at::ones_like(label, at::kBool)
+                                                       : label != in.ignore_index;
+    const c10::SymInt labels = z.sym_size(1) == 1 ? c10::SymInt(2) : z.sym_size(1);
+    const at::Tensor is_class = (label >= 0).logical_and(label < labels.guard_int(__FILE__, __LINE__));
+    code = at::where(is_class.logical_and(is_labelled), label, 0);
+    scale = in.weight.defined() ? in.weight.to(z.scalar_type()).take(code)
+                                : at::ones_like(label, z.options());
+    scale = at::where(is_class, scale, std::numeric_limits<double>::quiet_NaN());
+    if (in.ce_reduction != Reduction::kNone) scale = scale * in.ce_scale.view({-1, 1, 1});
+  }
+};
+
+// V - a below, V - b above, else 0, and the mask of where it is not 0.
+std::pair<at::Tensor, at::Tensor> size_excess(const PixelGradientInputs& in) {
+  const at::Tensor& size = in.soft_size;
+  const at::Tensor bounds = in.bounds.to(size.scalar_type())
+                                .expand_symint({size.sym_size(0), size.sym_size(1), 2});
+  const at::Tensor lower = bounds.select(-1, 0), upper = bounds.select(-1, 1);
+  const at::Tensor below = (size < lower).logical_and(lower.isfinite());
+  const at::Tensor above = (size > upper).logical_and(upper.isfinite());
+  const at::Tensor excess =
+      at::where(below, size - lower, at::where(above, size - upper, size - size));
+  return {excess, below.logical_or(above)};
+}
+
+} // namespace
+
+PixelSecondDerivatives pixel_double_backward(const PixelGradientInputs& in,
+                                             const at::Tensor& grad_logits) {
+  PixelSecondDerivatives out;
+  const auto type = accumulation_type(in.logits.scalar_type());
+  const Probabilities probabilities(in.logits.to(type).flatten(2));
+  const at::Tensor u = grad_logits.to(type).flatten(2);
+  const at::Tensor pulled = probabilities.pull(u);
+
+  at::Tensor a; // gradient of p, [B, C, N] or [B, C, 1]
+  const auto add_to_a = [&a](const at::Tensor& term) { a = a.defined() ? a + term : term; };
+  if (in.grad_probabilities.defined()) {
+    add_to_a(in.grad_probabilities.to(type).flatten(2));
+    out.grad_probabilities =
+        pulled.to(in.logits.scalar_type()).reshape_symint(in.logits.sym_sizes());
+  }
+  const at::Tensor pulled_sum = pulled.sum(-1); // U: what reaches the soft sizes, [B, C]
+  if (in.grad_soft_size.defined()) {
+    add_to_a(in.grad_soft_size.unsqueeze(-1));
+    out.grad_soft_size = pulled_sum;
+  }
+  if (in.grad_penalty.defined() && in.bounds.defined()) {
+    const auto [excess, outside] = size_excess(in);
+    const at::Tensor slope = 2 * excess * in.penalty_scale;
+    add_to_a((slope * in.grad_penalty).unsqueeze(-1));
+    const at::Tensor to_penalty = slope * pulled_sum;
+    out.grad_penalty =
+        in.size_reduction == Reduction::kNone ? to_penalty : to_penalty.sum();
+    out.soft_size =
+        at::where(outside, 2 * in.penalty_scale * in.grad_penalty * pulled_sum, 0.0);
+  } else if (in.grad_penalty.defined()) {
+    out.grad_penalty = at::zeros_like(in.grad_penalty);
+  }
+  at::Tensor to_z = at::zeros_like(u);
+  if (a.defined()) to_z = to_z + probabilities.curve(u, a.expand_as(u));
+
+  if (in.grad_ce.defined()) {
+    const Labelled label(in, probabilities.z);
+    at::Tensor along; // u.(p - onehot y), [B, 1, N]
+    if (probabilities.binary()) {
+      const at::Tensor& z = probabilities.z;
+      along = u * at::where(label.code == 1, -(-z).sigmoid(), z.sigmoid());
+    } else {
+      along = (u * probabilities.p).sum(1, true) - u.gather(1, label.code);
+    }
+    const at::Tensor g = in.ce_reduction == Reduction::kNone
+        ? in.grad_ce.reshape_symint(label.code.sym_sizes())
+        : in.grad_ce;
+    const at::Tensor counts = label.is_labelled.logical_and(label.scale != 0);
+    to_z = to_z + at::where(counts, label.scale * g * pulled, 0.0);
+    const at::Tensor to_ce = at::where(counts, label.scale * along, 0.0);
+    out.grad_ce = in.ce_reduction == Reduction::kNone
+        ? to_ce.reshape_symint(in.grad_ce.sym_sizes())
+        : to_ce.sum();
+  }
+  out.logits = to_z.to(in.logits.scalar_type()).reshape_symint(in.logits.sym_sizes());
+  return out;
+}
+
+} // namespace accl

@@ -1,0 +1,197 @@
+// accl_loss and accl_discriminator_loss, eqs. (5) and (6): the fake and the real scores in one
+// launch. Each block sums chunks; the block that ends last adds the sums of all chunks.
+#include "memory.cuh" // first: it brings in the CUDA runtime, which math/ is compiled for
+#include "../math/score_loss.h"
+#include "reduce.cuh"
+
+namespace accl {
+namespace cuda {
+namespace {
+
+template <class In>
+using ScoreTile = Tile<sizeof(In) == 2 ? 2 : 4, kWidthOf<In>>;
+
+// What one block walks in about the time that the hand-over to a last block takes.
+constexpr int64_t kUnitsOfOneBlock = 4;
+
+// The chunks of the second group follow those of the first.
+struct ScorePlan {
+  Chunks chunks[2];
+  int64_t units;
+  bool aligned;
+};
+
+ScorePlan plan_scores(const ScoreArguments& a, int32_t groups) {
+  ScorePlan plan = {{chunks_of(a.group[0].count), chunks_of(0)}, 0, true};
+  if (groups > 1) plan.chunks[1] = chunks_of(a.group[1].count);
+  plan.units = plan.chunks[0].count + plan.chunks[1].count;
+  if (a.elementwise) plan.aligned = is_aligned(a.loss, 16) && is_aligned(a.grad_loss, 16);
+  for (int32_t g = 0; g < a.groups; ++g) {
+    plan.aligned = plan.aligned && is_aligned(a.group[g].scores, 16) &&
+                   is_aligned(a.group[g].grad_scores, 16);
+  }
+  return plan;
+}
+
+// Calls function(tile, group) for the tiles of a unit.
+template <class Pixels, class Function>
+__device__ __forceinline__ void for_tiles(const ScoreArguments& a, const ScorePlan& plan,
+                                          int64_t unit, const Function& function) {
+  const bool second = unit >= plan.chunks[0].count;
+  const ScoreGroup& group = second ? a.group[1] : a.group[0];
+  const int64_t size = second ? plan.chunks[1].size : plan.chunks[0].size;
+  const int64_t begin = (second ? unit - plan.chunks[0].count : unit) * size;
+  const int64_t end = begin + size < group.count ? begin + size : group.count;
+  for (int64_t at = begin; at < end; at += Pixels::kElements) {
+    function(Pixels{at, end, plan.aligned}, group);
+  }
+}
+
+// Losses of a group's scores in one vector of a tile.
+template <class In, class Pixels>
+__device__ __forceinline__ void losses(const Pixels& tile, int v, const ScoreGroup& group,
+                                       Accumulation<In> (&loss)[Pixels::kWidth]) {
+  typedef Accumulation<In> T;
+  In scores[Pixels::kWidth];
+  tile.load(static_cast<const In*>(group.scores), v, narrow<In>(T(0)), scores);
+#pragma unroll
+  for (int j = 0; j < Pixels::kWidth; ++j) {
+    loss[j] = score_loss(group.term, widen(scores[j]), T(group.target));
+  }
+}
+
+template <class In>
+__global__ void __launch_bounds__(kThreads)
+    score_sum(const __grid_constant__ ScoreArguments a, const ScorePlan plan) {
+  typedef Accumulation<In> T;
+  typedef ScoreTile<In> Pixels;
+  T* const partials = static_cast<T*>(a.partials);
+  for (int64_t unit = blockIdx.x; unit < plan.units; unit += gridDim.x) {
+    T sum[1] = {T(0)};
+    for_tiles<Pixels>(a, plan, unit, [&](const Pixels& tile, const ScoreGroup& group) {
+#pragma unroll
+      for (int v = 0; v < Pixels::kVectors; ++v) {
+        T loss[Pixels::kWidth];
+        losses<In>(tile, v, group, loss);
+#pragma unroll
+        for (int j = 0; j < Pixels::kWidth; ++j) {
+          if (tile.holds(v, j)) sum[0] += loss[j];
+        }
+      }
+    });
+    block_sum(sum);
+    if (threadIdx.x == 0) partials[unit] = sum[0];
+  }
+  if (!is_last_block(a.ticket)) return;
+  T sums[2] = {T(0), T(0)};
+  for (int64_t i = threadIdx.x; i < plan.chunks[0].count; i += kThreads) {
+    sums[0] += load_shared_result(partials + i);
+  }
+  for (int64_t i = threadIdx.x; i < plan.chunks[1].count; i += kThreads) {
+    sums[1] += load_shared_result(partials + plan.chunks[0].count + i);
+  }
+  block_sum(sums);
+  if (threadIdx.x != 0) return;
+  T loss = sums[0] * T(a.group[0].factor);
+  if (a.groups > 1) loss += sums[1] * T(a.group[1].factor);
+  *static_cast<T*>(a.loss) = loss;
+}
+
+// Reduction "none": the groups are of one length, and their losses meet in one element.
+template <class In>
+__global__ void __launch_bounds__(kThreads)
+    score_map(const __grid_constant__ ScoreArguments a, const ScorePlan plan) {
+  typedef Accumulation<In> T;
+  typedef ScoreTile<In> Pixels;
+  for (int64_t unit = blockIdx.x; unit < plan.units; unit += gridDim.x) {
+    for_tiles<Pixels>(a, plan, unit, [&](const Pixels& tile, const ScoreGroup& group) {
+#pragma unroll
+      for (int v = 0; v < Pixels::kVectors; ++v) {
+        T loss[Pixels::kWidth], other[Pixels::kWidth];
+        losses<In>(tile, v, group, loss);
+        if (a.groups > 1) losses<In>(tile, v, a.group[1], other);
+#pragma unroll
+        for (int j = 0; j < Pixels::kWidth; ++j) {
+          loss[j] *= T(group.factor);
+          if (a.groups > 1) loss[j] += other[j] * T(a.group[1].factor);
+        }
+        tile.store(static_cast<T*>(a.loss), v, loss);
+      }
+    });
+  }
+}
+
+template <class In>
+__global__ void __launch_bounds__(kThreads)
+    score_gradient(const __grid_constant__ ScoreArguments a, const ScorePlan plan) {
+  typedef Accumulation<In> T;
+  typedef ScoreTile<In> Pixels;
+  const T* const grad_loss = static_cast<const T*>(a.grad_loss);
+  const T of_all = a.elementwise ? T(0) : *grad_loss;
+  for (int64_t unit = blockIdx.x; unit < plan.units; unit += gridDim.x) {
+    for_tiles<Pixels>(a, plan, unit, [&](const Pixels& tile, const ScoreGroup& group) {
+      const T factor = T(group.factor);
+#pragma unroll
+      for (int v = 0; v < Pixels::kVectors; ++v) {
+        In scores[Pixels::kWidth], grad[Pixels::kWidth];
+        T incoming[Pixels::kWidth];
+        tile.load(static_cast<const In*>(group.scores), v, narrow<In>(T(0)), scores);
+        if (a.elementwise) tile.load(grad_loss, v, T(0), incoming);
+#pragma unroll
+        for (int j = 0; j < Pixels::kWidth; ++j) {
+          const T slope = score_loss_slope(group.term, widen(scores[j]), T(group.target));
+          grad[j] = narrow<In>(slope * (factor * (a.elementwise ? incoming[j] : of_all)));
+        }
+        tile.store(static_cast<In*>(group.grad_scores), v, grad);
+      }
+    });
+  }
+}
+
+template <class In>
+int forward(const ScoreArguments& a, cudaStream_t stream) {
+  const ScorePlan plan = plan_scores(a, a.elementwise ? 1 : a.groups);
+  if (a.elementwise) {
+    ACCL_LAUNCH(score_map<In>, blocks_for(plan.units), stream, a, plan);
+    return int(cudaGetLastError());
+  }
+  const int64_t blocks = plan.units <= kUnitsOfOneBlock ? 1 : blocks_for(plan.units);
+  if (blocks > 1) {
+    const cudaError_t error = cudaMemsetAsync(a.ticket, 0, sizeof(*a.ticket), stream);
+    if (error != cudaSuccess) return int(error);
+  }
+  ACCL_LAUNCH(score_sum<In>, blocks, stream, a, plan);
+  return int(cudaGetLastError());
+}
+
+template <class In>
+int backward(const ScoreArguments& a, cudaStream_t stream) {
+  const ScorePlan plan = plan_scores(a, a.groups);
+  ACCL_LAUNCH(score_gradient<In>, blocks_for(plan.units), stream, a, plan);
+  return int(cudaGetLastError());
+}
+
+} // namespace
+
+int64_t score_partials(const ScoreArguments& a) {
+  return a.elementwise ? 0 : plan_scores(a, a.groups).units;
+}
+
+int score_forward(const ScoreArguments& a, void* stream) {
+  return dispatch(a.dtype, [&](auto in) {
+    return forward<decltype(in)>(a, static_cast<cudaStream_t>(stream));
+  });
+}
+
+int score_backward(const ScoreArguments& a, void* stream) {
+  return dispatch(a.dtype, [&](auto in) {
+    return backward<decltype(in)>(a, static_cast<cudaStream_t>(stream));
+  });
+}
+
+const char* error_string(int error) {
+  return cudaGetErrorString(static_cast<cudaError_t>(error));
+}
+
+} // namespace cuda
+} // namespace accl

@@ -1,0 +1,40 @@
+// Checks of arguments, shared by the real and the meta kernels: sizes may be symbolic.
+// Messages name the argument, what was wanted and what came.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <optional>
+#include <string_view>
+
+#include "../kernels.h"
+
+namespace accl {
+
+enum class Criterion : int64_t { kLsgan, kVanilla, kHinge };
+
+Criterion parse_criterion(std::string_view criterion);
+Reduction parse_reduction(std::string_view reduction);       // mean, sum, none
+Reduction parse_label_reduction(std::string_view reduction); // the same and image_mean
+Normalization parse_normalization(std::string_view normalize);
+std::string_view name(Criterion criterion);
+std::string_view name(Reduction reduction);
+std::string_view name(Normalization normalization);
+
+DType kernel_dtype(at::ScalarType dtype);
+LabelType kernel_label_type(at::ScalarType dtype);
+at::ScalarType accumulation_type(at::ScalarType dtype);
+
+void check_scores(const at::Tensor& scores, const char* argument);
+void check_score_pair(const at::Tensor& fake, const at::Tensor& real, Reduction reduction);
+void check_logits(const at::Tensor& logits);
+void check_labels(const at::Tensor& logits, const at::Tensor& labels);
+void check_weight(const at::Tensor& logits, const std::optional<at::Tensor>& weight);
+void check_bounds(const at::Tensor& logits, const at::Tensor& bounds);
+// The gradient of an output: wanted shape and dtype are that output's.
+void check_gradient(const at::Tensor& gradient, const char* argument, c10::SymIntArrayRef shape,
+                    at::ScalarType dtype, const at::Tensor& like);
+
+[[noreturn]] void throw_invalid_label(int64_t value, int64_t classes, int64_t ignore_index);
+
+} // namespace accl

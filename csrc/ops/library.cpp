@@ -1,0 +1,66 @@
+// Schemas, and which function serves which device. One function an op serves CPU, CUDA and Meta:
+// it checks and allocates the same way for all, and launches nothing on meta tensors. No autocast
+// rule: the kernels take half precision and accumulate in float32 themselves.
+#include <torch/library.h>
+
+#include "ops.h"
+
+TORCH_LIBRARY(accl_ext, m) {
+  m.set_python_module("accl_ext.functional");
+  const std::vector<at::Tag> tags = {at::Tag::pt2_compliant_tag};
+  m.def("accl_loss(Tensor scores, float target, str criterion, str reduction) -> Tensor", tags);
+  m.def(
+      "_accl_loss_backward(Tensor grad_loss, Tensor scores, float target, str criterion, "
+      "str reduction) -> Tensor",
+      tags);
+  m.def(
+      "accl_discriminator_loss(Tensor fake_scores, Tensor real_scores, float fake_target, "
+      "float real_target, str criterion, float scale, str reduction) -> Tensor",
+      tags);
+  m.def(
+      "_accl_discriminator_loss_backward(Tensor grad_loss, Tensor fake_scores, "
+      "Tensor real_scores, float fake_target, float real_target, str criterion, float scale, "
+      "str reduction) -> (Tensor, Tensor)",
+      tags);
+  m.def(
+      "partial_cross_entropy(Tensor logits, Tensor labels, int ignore_index, Tensor? weight, "
+      "str reduction) -> (Tensor loss, Tensor scale)",
+      tags);
+  m.def(
+      "size_penalty(Tensor logits, Tensor bounds, str normalize, str reduction) -> "
+      "(Tensor penalty, Tensor soft_size, Tensor scale)",
+      tags);
+  m.def(
+      "segmentation_head(Tensor logits, Tensor labels, Tensor? bounds, int ignore_index, "
+      "Tensor? weight, str normalize) -> (Tensor probabilities, Tensor partial_ce, "
+      "Tensor size_penalty, Tensor soft_size, Tensor ce_scale, Tensor penalty_scale)",
+      tags);
+  m.def(
+      "_pixel_backward(Tensor? grad_probabilities, Tensor? grad_ce, Tensor? grad_penalty, "
+      "Tensor? grad_soft_size, Tensor logits, Tensor? labels, Tensor? bounds, "
+      "Tensor? soft_size, Tensor? ce_scale, Tensor? penalty_scale, int ignore_index, "
+      "Tensor? weight, str normalize, str ce_reduction, str size_reduction) -> Tensor",
+      tags);
+}
+
+namespace accl {
+namespace {
+
+void implement(torch::Library& m) {
+  m.impl("accl_loss", accl_loss);
+  m.impl("_accl_loss_backward", accl_loss_backward);
+  m.impl("accl_discriminator_loss", accl_discriminator_loss);
+  m.impl("_accl_discriminator_loss_backward", accl_discriminator_loss_backward);
+  m.impl("partial_cross_entropy", partial_cross_entropy);
+  m.impl("size_penalty", size_penalty);
+  m.impl("segmentation_head", segmentation_head);
+  m.impl("_pixel_backward", pixel_backward);
+}
+
+} // namespace
+
+TORCH_LIBRARY_IMPL(accl_ext, CPU, m) { implement(m); }
+TORCH_LIBRARY_IMPL(accl_ext, CUDA, m) { implement(m); }
+TORCH_LIBRARY_IMPL(accl_ext, Meta, m) { implement(m); }
+
+} // namespace accl
