@@ -24,7 +24,8 @@ def evaluate_run(run, dataset, *, out: Path | None = None, training: Mapping | N
     Args:
         run: run folder, or a `training.TrainedRun`.
         dataset: `data.Dataset` with masks.
-        out: where to write `metrics.json`, `per_image.csv` and `predictions/`; None writes nothing.
+        out: where to write `metrics.json`, `per_image.csv`, `predictions/` and `figures/` (worst
+            cases; curves where `out` is the run itself); None writes nothing.
         training: what only the training knows and metrics.json must hold: `seconds`,
             `annotation_ratio` (fraction of the training pixels that are labelled), `bounds`
             ([a, b] in pixels or None), `warnings`, and anything else worth keeping. What is not
@@ -39,6 +40,7 @@ def evaluate_run(run, dataset, *, out: Path | None = None, training: Mapping | N
         UserError: the data set has no masks.
     """
     from accl_harness.errors import UserError
+    from accl_harness.report.run import draw_run
     from accl_harness.training import load_run
 
     if dataset.masks is None:
@@ -62,6 +64,7 @@ def evaluate_run(run, dataset, *, out: Path | None = None, training: Mapping | N
         out.mkdir(parents=True, exist_ok=True)
         write_predictions(dataset, masks, out / "predictions")
         _write_per_image(out / "per_image.csv", metrics)
+        draw_run(out, metrics, dataset, masks)
         write_json(out / "metrics.json", {k: v for k, v in metrics.items() if k != "per_image"})
     return {key: value for key, value in metrics.items() if key != "per_image"}
 
@@ -179,9 +182,9 @@ def evaluate(
     Returns:
         The content of metrics.json.
     """
-    from accl_harness.training import load_run
+    from accl_harness.config import load_config
 
-    config = load_run(Path(run)).config
+    config = load_config(Path(run) / "config.yaml")
     root = Path(data if data is not None else config.data)
     dataset = load_test(config, data, split=split, masks=masks)
     target = Path(out) if out is not None else Path(run) / "evaluation" / f"{root.name}-{split}"

@@ -151,8 +151,9 @@ def demo_config(out: str, **options) -> TrainConfig:
 
 
 def collect(configs: Sequence[TrainConfig]) -> Results:
-    """Scores of the finished runs, method -> seed -> metrics.json."""
-    results: dict[str, dict[int, Mapping]] = {config.method: {} for config in configs}
+    """Scores of the finished runs, method (in Table 1's order) -> seed -> metrics.json."""
+    trained = {config.method for config in configs}
+    results: dict[str, dict[int, Mapping]] = {name: {} for name in METHODS if name in trained}
     for config in configs:
         metrics = read_metrics(Path(config.out))
         if metrics is not None:

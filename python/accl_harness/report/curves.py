@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from accl_harness.report.figures import METHOD_COLOURS, STYLE
 
@@ -83,6 +83,7 @@ def training_curves(
             axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
             if column == "size_ratio":
                 axis.axhline(1, color="0.5", linewidth=0.8, linestyle=":")
+                _plain_log(axis)
         for axis in axes[len(shown) :]:
             axis.remove()
         handles = [
@@ -139,7 +140,7 @@ def score_plot(
             for scores in seeds:
                 values = 100 * np.array(list(scores.values()))
                 where = position + jitter.uniform(-0.28, 0.28, len(values))
-                axis.scatter(where, values, s=7, color=colour, alpha=0.35, linewidths=0)
+                axis.scatter(where, values, s=14, color=colour, alpha=0.4, linewidths=0)
                 axis.hlines(values.mean(), position - 0.36, position + 0.36, color=colour, lw=1.8)
             if beside and method in beside:
                 axis.plot(position, beside[method], "D", color="white", mec="black", ms=6)
@@ -190,8 +191,7 @@ def alpha_curve(
         right.axhline(1, color="0.5", linewidth=0.8, linestyle=":")
         if any(point[1] for seeds in points.values() for point in seeds):
             right.set_yscale("log")
-            right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            right.yaxis.set_minor_formatter(NullFormatter())
+            _plain_log(right)
         ticks = sorted({*alphas, *(beside or {})})
         for axis, heading in ((left, "DSC x100"), (right, "size ratio (1: right size)")):
             axis.set_xscale("log")
@@ -205,6 +205,13 @@ def alpha_curve(
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
     return path
+
+
+def _plain_log(axis) -> None:
+    """Labels of a logarithmic size ratio as plain numbers at 1, 2 and 5."""
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _with_seeds(

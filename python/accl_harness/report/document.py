@@ -59,7 +59,7 @@ def write_comparison(
     single = seed_sheet(table, paper.METHOD_LABELS)
     write_json(out / "table.json", table)
     (out / "table.md").write_text(
-        markdown_report(title, {"": main, "Single runs": single}, settings, notes + cautions),
+        markdown_report(title, {"": main, "Single runs": single}, settings, notes, cautions),
         encoding="utf-8",
     )
     blocks = [
@@ -104,14 +104,8 @@ def draw(
     masks = {method: folders[method, seed] / "predictions" for method, seed in first.items()}
 
     def case(name: str, methods: Sequence[str]) -> Case:
-        index = dataset.names.index(name)
-        return Case(
-            name,
-            dataset.full_image(index),
-            dataset.full_mask(index),
-            {method: read_prediction(dataset, index, masks[method]) for method in methods},
-            {method: dsc[method][name] for method in methods},
-        )
+        predictions = {method: masks[method] for method in methods}
+        return make_case(dataset, name, predictions, dsc)
 
     rows = [case(name, list(results)) for name in select_cases(dsc, PANEL_ROWS)]
     worst = {
@@ -133,6 +127,26 @@ def draw(
     }
 
 
+def make_case(
+    dataset, name: str, folders: Mapping[str, Path], dsc: Mapping[str, Mapping[str, float]]
+) -> Case:
+    """A row of a panel from the masks that runs have written.
+
+    Args:
+        name: of an image of `dataset`.
+        folders: column -> the run's `predictions` folder.
+        dsc: column -> image name -> DSC.
+    """
+    index = dataset.names.index(name)
+    return Case(
+        name,
+        dataset.full_image(index),
+        dataset.full_mask(index),
+        {key: read_prediction(dataset, index, folder) for key, folder in folders.items()},
+        {key: dsc[key][name] for key in folders},
+    )
+
+
 def settings_of(
     configs: Sequence[TrainConfig], results: Results, command: str
 ) -> list[tuple[str, str]]:
@@ -140,7 +154,7 @@ def settings_of(
     base = configs[0]
     runs = [metrics for by_seed in results.values() for metrics in by_seed.values()]
     alphas = {
-        paper.METHOD_LABELS[config.method]: f"{config.accl_weight:g}"
+        f"{paper.METHOD_LABELS[config.method]} {config.accl_weight:g}": None
         for config in configs
         if METHODS[config.method].accl
     }
@@ -156,7 +170,7 @@ def settings_of(
         ("images", f"{base.size} x {base.size}, scored at their own size"),
         ("networks", f"width {base.width}, norm {base.norm}, prior {base.prior:g}"),
         ("training", f"{base.epochs} epochs, batch {base.batch_size}, Adam {base.lr:g}"),
-        ("weight of ACCL", ", ".join(f"{name} {alpha}" for name, alpha in alphas.items())),
+        ("weight of ACCL", ", ".join(alphas)),
         ("size bounds", f"{base.bounds}: " + ", ".join(f"{a:g} to {b:g}" for a, b in bounds)),
         ("weak labels", weak),
         ("labelled pixels", ", ".join(f"{100 * ratio:.3f} %" for ratio in sorted(ratios))),

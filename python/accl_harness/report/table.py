@@ -93,28 +93,33 @@ def number(value: float | None, spread_: float | None = None, *, scale=1.0, digi
 
 
 def terminal_sheet(
-    table: Mapping[str, Mapping], labels: Mapping[str, str], paper: Mapping[str, float]
+    table: Mapping[str, Mapping],
+    labels: Mapping[str, str],
+    paper: Mapping[str, float],
+    first: str = "Method",
 ) -> Sheet:
     """The columns of `main_sheet` that fit on 80 characters and tell the story."""
-    full = main_sheet(table, labels, paper)
-    wanted = ("Method", "DSC", "Paper", "Size", "HD95", "Minutes")
-    keep = [
-        index
-        for index, heading in enumerate(full.headings)
-        if heading.startswith(wanted) and heading != "DSC by volume"
-    ]
+    full = main_sheet(table, labels, paper, first)
+    wanted = (first, "DSC x100", "Paper", "Size", "HD95", "Minutes")
+    keep = [i for i, heading in enumerate(full.headings) if heading.startswith(wanted)]
     return Sheet(
         [full.headings[index] for index in keep], [[row[i] for i in keep] for row in full.rows]
     )
 
 
 def main_sheet(
-    table: Mapping[str, Mapping], labels: Mapping[str, str], paper: Mapping[str, float]
+    table: Mapping[str, Mapping],
+    labels: Mapping[str, str],
+    paper: Mapping[str, float],
+    first: str = "Method",
 ) -> Sheet:
-    """Table 1's form: one row a method, DSC x100 first, the paper's column where it is known."""
+    """Table 1's form: one row a method, DSC x100 next, the paper's column where it is known.
+
+    `first` heads the column of names: a sweep has a row for each alpha.
+    """
     units = {row["distance_unit"] for entry in table.values() for row in entry["per_seed"].values()}
     unit = units.pop() if len(units) == 1 else "mixed units"
-    headings = ["Method", "DSC x100", "95 % over images"]
+    headings = [first, "DSC x100", "95 % over images"]
     headings += ["Paper"] if paper else []
     headings += ["Size ratio", f"HD95 ({unit})", f"ASD ({unit})", "Precision", "Recall"]
     volumes = any(entry["mean"]["dsc_3d"] is not None for entry in table.values())
@@ -147,10 +152,12 @@ def _defined_on(entry: Mapping) -> str:
     return "" if defined == images else f" [{defined}/{images}]"
 
 
-def seed_sheet(table: Mapping[str, Mapping], labels: Mapping[str, str]) -> Sheet:
+def seed_sheet(
+    table: Mapping[str, Mapping], labels: Mapping[str, str], first: str = "Method"
+) -> Sheet:
     """DSC x100 and size ratio of every single run."""
     seeds = sorted({int(seed) for entry in table.values() for seed in entry["per_seed"]})
-    headings = ["Method"]
+    headings = [first]
     for seed in seeds:
         headings += [f"seed {seed}: DSC x100", "size ratio"]
     rows = []
@@ -165,14 +172,19 @@ def seed_sheet(table: Mapping[str, Mapping], labels: Mapping[str, str]) -> Sheet
 
 
 def markdown_report(
-    title: str, sheets: Mapping[str, Sheet], settings: Sequence[tuple[str, str]], notes: list[str]
+    title: str,
+    sheets: Mapping[str, Sheet],
+    settings: Sequence[tuple[str, str]],
+    notes: Sequence[str],
+    warnings: Sequence[str],
 ) -> str:
-    """table.md: the sheets, the settings, the notes."""
+    """table.md: the sheets, the settings, the notes, and the warnings if there are any."""
     parts = [f"# {title}\n"]
     for heading, sheet in sheets.items():
         parts += [f"## {heading}\n" if heading else "", sheet.markdown()]
     parts.append("## Settings\n")
     parts.append("".join(f"- {key}: {value}\n" for key, value in settings))
-    parts.append("## Notes\n")
-    parts.append("".join(f"- {note}\n" for note in notes))
+    for heading, items in (("Notes", notes), ("Warnings", warnings)):
+        if items:
+            parts += [f"## {heading}\n", "".join(f"- {item}\n" for item in items)]
     return "\n".join(part for part in parts if part)
