@@ -65,9 +65,7 @@ def compare(
     configs = plan(base, methods, seeds, paper_row if paper_settings else None)
     for config in configs:
         check_config(config)
-    jobs = default_jobs(base.accelerator, len(configs)) if jobs is None else jobs
-    if jobs < 1:
-        raise UserError(f"--jobs: wanted at least 1, got {jobs}")
+    jobs = check_jobs(jobs, base.accelerator, len(configs))
     command = command or command_line()
     try:
         train_all(configs, jobs=jobs)
@@ -78,6 +76,15 @@ def compare(
             write_comparison(Path(base.out), configs, results, table, beside, paper_row, command)
             show(table, beside, Path(base.out))
     return Path(base.out)
+
+
+def check_jobs(jobs: int | None, accelerator: str, runs: int) -> int:
+    """`jobs` if it is a number of trainings, the default for None; never more than `runs`."""
+    if jobs is None:
+        return default_jobs(accelerator, runs)
+    if jobs < 1:
+        raise UserError(f"--jobs: wanted at least 1, got {jobs}")
+    return min(jobs, runs)
 
 
 def plan(

@@ -223,8 +223,8 @@ def protocol_notes(results: Results, images: int, paper_row: str | None) -> list
 def run_warnings(results: Results) -> list[str]:
     """Warnings raised in the trainings, each with its run."""
     return [
-        f"{paper.METHOD_LABELS[method]}, seed {seed}: {warning}"
-        for method, runs in results.items()
+        f"{paper.METHOD_LABELS.get(key, f'alpha {key}')}, seed {seed}: {warning}"
+        for key, runs in results.items()
         for seed, metrics in sorted(runs.items())
         for warning in metrics.get("warnings") or []
     ]

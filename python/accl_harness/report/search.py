@@ -1,0 +1,98 @@
+"""A search for alpha beyond the grid, by Optuna on the validation images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from accl_harness.config import TrainConfig
+from accl_harness.errors import UserError
+from accl_harness.evaluation.metrics import mean
+from accl_harness.report.curves import read_curves
+from accl_harness.report.runs import train_all
+
+REACH = 10.0
+Plan = Callable[[TrainConfig, Sequence[float], Sequence[int]], list[TrainConfig]]
+
+
+def search_alpha(
+    base: TrainConfig,
+    alphas: Sequence[float],
+    seeds: Sequence[int],
+    trials: int,
+    jobs: int,
+    plan: Plan,
+) -> list[float]:
+    """Trains `trials` further alphas, each proposed from the scores of those before.
+
+    The score is the validation DSC of the last epoch, averaged over the seeds; the grid's runs
+    count as the first trials. The range reaches ten times beyond the grid on both sides. Trials
+    are kept in `OUT/optuna.db`: one that was interrupted goes on first.
+
+    Args:
+        base: with `validation` above 0 and `out`.
+        alphas: the grid, already trained.
+        seeds: each trial is trained once with every one of them.
+        trials: further alphas in total, those of an earlier call included.
+        jobs: trainings at a time.
+        plan: configs of alphas and seeds.
+
+    Returns the alphas that were searched.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    states = optuna.trial.TrialState
+    space = optuna.distributions.FloatDistribution(
+        min(alphas) / REACH, max(alphas) * REACH, log=True
+    )
+    study = optuna.create_study(
+        storage=f"sqlite:///{Path(base.out).resolve() / 'optuna.db'}",
+        study_name=f"{base.method} on {Path(base.data).name}",
+        direction="maximize",
+        load_if_exists=True,
+    )
+    known = {trial.params["alpha"] for trial in study.trials}
+    for alpha in alphas:
+        if alpha not in known:
+            study.add_trial(
+                optuna.trial.create_trial(
+                    params={"alpha": alpha},
+                    distributions={"alpha": space},
+                    value=_score(plan(base, [alpha], seeds)),
+                    user_attrs={"grid": True},
+                )
+            )
+
+    def searched(state) -> list:
+        return [t for t in study.get_trials(states=[state]) if "grid" not in t.user_attrs]
+
+    while True:
+        running, done = searched(states.RUNNING), searched(states.COMPLETE)
+        if running:
+            number, alpha = running[0].number, running[0].params["alpha"]
+        elif len(done) < trials:
+            # Seeded by what is known, so that a resumed search proposes what this one would have.
+            study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
+            trial = study.ask()
+            value = trial.suggest_float("alpha", space.low, space.high, log=True)
+            number, alpha = trial.number, value
+        else:
+            return [_rounded(trial.params["alpha"]) for trial in done]
+        configs = plan(base, [_rounded(alpha)], seeds)
+        train_all(configs, jobs=min(jobs, len(configs)))
+        study.tell(number, _score(configs))
+
+
+def _rounded(alpha: float) -> float:
+    """To three digits: what the run's folder is called is what it was trained with."""
+    return float(f"{alpha:.3g}")
+
+
+def _score(configs: Sequence[TrainConfig]) -> float:
+    last = [read_curves(Path(config.out) / "metrics.csv")[-1]["dsc"] for config in configs]
+    score = mean(last)
+    if score is None or not math.isfinite(score):
+        raise UserError(f"{configs[0].out}: has no validation DSC to search by")
+    return score
