@@ -1,7 +1,7 @@
-// Labels of any integer type as class codes.
+// Labels of any integer type. Most vectors of pixels hold no label: those are found out first, by
+// whole words; the labels of the others are then looked at one by one.
 #pragma once
 
-#include <limits>
 #include <type_traits>
 
 #include "memory.cuh"
@@ -12,94 +12,71 @@ namespace cuda {
 constexpr int32_t kIgnored = -1;
 constexpr int32_t kInvalid = -2;
 
-// Narrow labels are compared in 32 bits; an ignore_index that they cannot hold becomes a value
-// that they cannot hold either.
+// A type as a value, for function(TypeOf<Label>(), ignore_index).
 template <class Label>
-struct LabelRule {
-  typedef typename std::conditional<(sizeof(Label) < 4), int32_t, int64_t>::type Wide;
-
-  static constexpr Wide kNever = std::numeric_limits<Wide>::min();
-
-  Wide ignored;
-  int64_t classes;
-  bool can_ignore; // ignore_index is a value of Label
-
-  __device__ __forceinline__ LabelRule(int64_t ignore_index, int64_t n)
-      : ignored(int64_t(Label(ignore_index)) == ignore_index ? Wide(Label(ignore_index)) : kNever),
-        classes(n),
-        can_ignore(int64_t(Label(ignore_index)) == ignore_index) {}
-
-  __device__ __forceinline__ int32_t code(Label label) const {
-    const Wide value = Wide(label);
-    if (value == ignored) return kIgnored;
-    return value >= 0 && value < classes ? int32_t(value) : kInvalid;
-  }
+struct TypeOf {
+  typedef Label type;
 };
 
+template <class Function>
+__device__ __forceinline__ auto with_label_type(const PixelArguments& a, const Function& function) {
+  switch (a.label_type) {
+    case LabelType::kInt8: return function(TypeOf<int8_t>(), a.ignore_index);
+    case LabelType::kInt16: return function(TypeOf<int16_t>(), a.ignore_index);
+    case LabelType::kInt32: return function(TypeOf<int32_t>(), a.ignore_index);
+    case LabelType::kInt64: return function(TypeOf<int64_t>(), a.ignore_index);
+    case LabelType::kBool: return function(TypeOf<uint8_t>(), int64_t(-1)); // which is no bool
+    case LabelType::kUInt8: break;
+  }
+  return function(TypeOf<uint8_t>(), a.ignore_index);
+}
+
 template <class Label, int kWidth>
-__device__ __forceinline__ bool all_ignored(const Label (&label)[kWidth],
-                                            const LabelRule<Label>& rule) {
-  if (!rule.can_ignore) return false;
-  if constexpr (sizeof(Label) == 1) { // most pixels are unlabelled: one comparison for them
-    unsigned char wanted[kWidth];
-    memset(wanted, int(static_cast<unsigned char>(rule.ignored)), kWidth);
-    typedef typename std::conditional<
-        kWidth == 8, uint64_t,
-        typename std::conditional<kWidth == 4, uint32_t, uint16_t>::type>::type Word;
-    Word a, b;
-    memcpy(&a, label, kWidth);
-    memcpy(&b, wanted, kWidth);
-    return a == b;
+__device__ __forceinline__ bool all_equal(const Label (&label)[kWidth], Label wanted) {
+  if constexpr (sizeof(Label) == 1) {
+    typedef typename Words<Label, kWidth>::Bits Bits;
+    Bits bits;
+    memcpy(&bits, label, kWidth);
+    return bits == Bits(static_cast<unsigned char>(wanted) * 0x0101010101010101u);
   } else {
     bool all = true;
 #pragma unroll
-    for (int j = 0; j < kWidth; ++j) all = all && label[j] == Label(rule.ignored);
+    for (int j = 0; j < kWidth; ++j) all = all && label[j] == wanted;
     return all;
   }
 }
 
-// Codes of a tile's pixels. Bit v of the result: vector v holds a code other than kIgnored; the
-// codes of other vectors are not written.
-template <class Label, class AnyTile>
-__device__ __forceinline__ unsigned decode_row(
-    const Label* row, const LabelRule<Label>& rule, const AnyTile& tile,
-    int32_t (&code)[AnyTile::kVectors][AnyTile::kWidth]) {
-  Label label[AnyTile::kVectors][AnyTile::kWidth];
+// Bit v: vector v of the tile may hold a label. The other vectors hold none.
+template <class AnyTile>
+__device__ __forceinline__ unsigned labelled_vectors(const PixelArguments& a, int64_t image,
+                                                     const AnyTile& tile) {
+  return with_label_type(a, [&](auto type, int64_t ignore_index) {
+    typedef typename decltype(type)::type Label;
+    const Label* const row = static_cast<const Label*>(a.labels) + image * a.pixels;
+    const Label ignored = Label(ignore_index);
+    if (int64_t(ignored) != ignore_index) return ~0u; // no value of this type is ignored
+    Label label[AnyTile::kVectors][AnyTile::kWidth];
 #pragma unroll
-  for (int v = 0; v < AnyTile::kVectors; ++v) tile.load(row, v, Label(rule.ignored), label[v]);
-  unsigned labelled = 0;
+    for (int v = 0; v < AnyTile::kVectors; ++v) tile.load(row, v, ignored, label[v]);
+    unsigned labelled = 0;
 #pragma unroll
-  for (int v = 0; v < AnyTile::kVectors; ++v) {
-    if (all_ignored(label[v], rule)) continue;
-#pragma unroll
-    for (int j = 0; j < AnyTile::kWidth; ++j) {
-      code[v][j] = tile.holds(v, j) ? rule.code(label[v][j]) : kIgnored;
-      if (code[v][j] != kIgnored) labelled |= 1u << v;
+    for (int v = 0; v < AnyTile::kVectors; ++v) {
+      if (!all_equal(label[v], ignored)) labelled |= 1u << v;
     }
-  }
-  return labelled;
+    return labelled;
+  });
 }
 
-template <class AnyTile>
-__device__ __forceinline__ unsigned decode(
-    const PixelArguments& a, int64_t image, const AnyTile& tile,
-    int32_t (&code)[AnyTile::kVectors][AnyTile::kWidth]) {
-  const int64_t classes = a.classes == 1 ? 2 : a.classes;
-  const int64_t row = image * a.pixels;
-  switch (a.label_type) {
-#define ACCL_LABEL_CASE(name, type, ignored)                                                     \
-  case LabelType::name:                                                                          \
-    return decode_row(static_cast<const type*>(a.labels) + row, LabelRule<type>(ignored, classes), \
-                      tile, code);
-    ACCL_LABEL_CASE(kUInt8, uint8_t, a.ignore_index)
-    ACCL_LABEL_CASE(kInt8, int8_t, a.ignore_index)
-    ACCL_LABEL_CASE(kInt16, int16_t, a.ignore_index)
-    ACCL_LABEL_CASE(kInt32, int32_t, a.ignore_index)
-    ACCL_LABEL_CASE(kInt64, int64_t, a.ignore_index)
-    ACCL_LABEL_CASE(kBool, uint8_t, -1) // every pixel is labelled: -1 is no bool
-#undef ACCL_LABEL_CASE
-  }
-  return 0;
+// Class, kIgnored or kInvalid.
+__device__ __forceinline__ int32_t label_code(const PixelArguments& a, int64_t image,
+                                              int64_t pixel) {
+  return with_label_type(a, [&](auto type, int64_t ignore_index) {
+    typedef typename decltype(type)::type Label;
+    const int64_t classes = a.classes == 1 ? 2 : a.classes;
+    const int64_t value = static_cast<const Label*>(a.labels)[image * a.pixels + pixel];
+    if (value == ignore_index) return kIgnored;
+    return value >= 0 && value < classes ? int32_t(value) : kInvalid;
+  });
 }
 
 } // namespace cuda

@@ -42,27 +42,32 @@ __device__ __forceinline__ __nv_bfloat16 narrow<__nv_bfloat16>(float x) {
   return __float2bfloat16_rn(x);
 }
 
-// The widest type that memory moves kBytes in.
+// The widest word that memory moves kBytes in, and the same bits as a number.
 template <int kBytes>
 struct WordOf {
   typedef uint4 type;
+  typedef void bits;
 };
 template <>
 struct WordOf<8> {
   typedef uint2 type;
+  typedef uint64_t bits;
 };
 template <>
 struct WordOf<4> {
   typedef unsigned int type;
+  typedef uint32_t bits;
 };
 template <>
 struct WordOf<2> {
   typedef unsigned short type;
+  typedef uint16_t bits;
 };
 
 template <class X, int kWidth>
 struct Words {
   typedef typename WordOf<sizeof(X) * kWidth>::type Word;
+  typedef typename WordOf<sizeof(X) * kWidth>::bits Bits;
   static constexpr int kCount = sizeof(X) * kWidth / sizeof(Word);
   static_assert(kCount * sizeof(Word) == sizeof(X) * kWidth, "whole words");
 };

@@ -27,39 +27,26 @@ __device__ __forceinline__ T row_gradient(const PixelBackward& a, int64_t image,
   return gradient;
 }
 
-// What the cross-entropy adds to the gradient of a tile's logits.
-template <class In, class Pixels>
+// What the cross-entropy adds to the gradient at one pixel.
+template <class T>
 struct LabelGradient {
-  typedef Accumulation<In> T;
+  int32_t code = kIgnored;
+  T factor = T(0); // gradient of the pixel's unweighted loss
 
-  int32_t code[Pixels::kVectors][Pixels::kWidth];
-  T factor[Pixels::kVectors][Pixels::kWidth]; // gradient of the pixel's unweighted loss
-  unsigned labelled;                          // bit v: vector v has a label
-
-  __device__ __forceinline__ LabelGradient(const PixelBackward& a, int64_t image,
-                                           const Pixels& tile)
-      : labelled(a.grad_ce ? decode(a, image, tile, code) : 0) {
+  __device__ __forceinline__ void read(const PixelBackward& a, int64_t image, int64_t pixel) {
+    code = label_code(a, image, pixel);
+    if (code == kIgnored) return;
     const T* const grad_ce = static_cast<const T*>(a.grad_ce);
-    const bool map = a.ce_reduction == Reduction::kNone;
-#pragma unroll
-    for (int v = 0; v < Pixels::kVectors; ++v) {
-      if (!has(v)) continue;
-      T incoming[Pixels::kWidth];
-      if (map) tile.load(grad_ce + image * a.pixels, v, T(0), incoming);
-      const T of_image = map ? T(0) : static_cast<const T*>(a.ce_scale)[image] * *grad_ce;
-#pragma unroll
-      for (int j = 0; j < Pixels::kWidth; ++j) {
-        const T w = code[v][j] == kInvalid ? T(NAN) : class_weight<T>(a, code[v][j]);
-        factor[v][j] = w == T(0) ? T(0) : w * (map ? incoming[j] : of_image);
-      }
-    }
+    const T incoming = a.ce_reduction == Reduction::kNone
+                           ? grad_ce[image * a.pixels + pixel]
+                           : static_cast<const T*>(a.ce_scale)[image] * *grad_ce;
+    const T w = code == kInvalid ? T(NAN) : class_weight<T>(a, code);
+    factor = w == T(0) ? T(0) : w * incoming;
   }
 
-  __device__ __forceinline__ bool has(int v) const { return labelled >> v & 1; }
-
-  // 0 by selection where nothing is labelled or the factor is 0: inf * 0 is NaN.
-  __device__ __forceinline__ T times(int v, int j, T slope) const {
-    return code[v][j] == kIgnored || factor[v][j] == T(0) ? T(0) : factor[v][j] * slope;
+  // 0 by selection where the factor is 0, as it is where nothing is labelled: inf * 0 is NaN.
+  __device__ __forceinline__ T times(T slope) const {
+    return factor == T(0) ? T(0) : factor * slope;
   }
 };
 
@@ -74,25 +61,37 @@ struct Gradient {
   const int64_t image;
   const Pixels& tile;
   const bool dense; // a gradient comes through the probabilities or the soft sizes
-  const LabelGradient<In, Pixels> labels;
 
   __device__ __forceinline__ Gradient(const PixelBackward& arguments, int64_t i, const Pixels& t)
       : a(arguments),
         image(i),
         tile(t),
-        dense(a.grad_probabilities || a.grad_soft_size || a.grad_penalty),
-        labels(a, i, t) {}
+        dense(a.grad_probabilities || a.grad_soft_size || a.grad_penalty) {}
 
-  __device__ __forceinline__ void load(const void* rows, int64_t c, int v, T (&x)[kWidth]) const {
+  __device__ __forceinline__ unsigned labelled() const {
+    return a.grad_ce ? labelled_vectors(a, image, tile) : 0;
+  }
+
+  __device__ __forceinline__ LabelGradient<T> label(int v, int j) const {
+    LabelGradient<T> label;
+    if (tile.holds(v, j)) label.read(a, image, tile.at(v) + j);
+    return label;
+  }
+
+  __device__ __forceinline__ void load(const void* rows, int64_t c, int v, In (&x)[kWidth]) const {
+    tile.load(row_of<const In>(a, rows, image, c), v, narrow<In>(T(0)), x);
+  }
+  __device__ __forceinline__ void load_wide(const void* rows, int64_t c, int v,
+                                            T (&x)[kWidth]) const {
     In raw[kWidth];
-    tile.load(row_of<const In>(a, rows, image, c), v, narrow<In>(T(0)), raw);
+    load(rows, c, v, raw);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) x[j] = widen(raw[j]);
   }
 
   // Gradient of the probabilities: the map that came, plus the row's share through V.
   __device__ __forceinline__ void load_grad(int64_t c, int v, T row, T (&g)[kWidth]) const {
-    if (a.grad_probabilities) load(a.grad_probabilities, c, v, g);
+    if (a.grad_probabilities) load_wide(a.grad_probabilities, c, v, g);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) g[j] = a.grad_probabilities ? g[j] + row : row;
   }
@@ -105,23 +104,30 @@ struct Gradient {
   }
 
   __device__ __forceinline__ void binary() const {
-    const T row = row_gradient<T>(a, image, 0);
-    T z[kVectors][kWidth], g[kVectors][kWidth];
+    In z[kVectors][kWidth], g[kVectors][kWidth];
 #pragma unroll
-    for (int v = 0; v < kVectors; ++v) {
-      if (dense || labels.has(v)) load(a.logits, 0, v, z[v]);
-      if (dense) load_grad(0, v, row, g[v]);
+    for (int v = 0; v < kVectors; ++v) { // all are on their way before the first is used
+      if (dense) load(a.logits, 0, v, z[v]);
+      if (a.grad_probabilities) load(a.grad_probabilities, 0, v, g[v]);
     }
+    const unsigned any = labelled();
+    const T row = row_gradient<T>(a, image, 0);
 #pragma unroll
     for (int v = 0; v < kVectors; ++v) {
+      const bool some = any >> v & 1;
+      if (some && !dense) load(a.logits, 0, v, z[v]);
       T grad[kWidth];
 #pragma unroll
       for (int j = 0; j < kWidth; ++j) {
-        grad[j] = dense ? sigmoid_slope(logistic(z[v][j])) * g[v][j] : T(0);
-        if (labels.has(v)) {
-          const T slope =
-              binary_cross_entropy_slope(logistic(z[v][j]), labels.code[v][j] == 1);
-          grad[j] += labels.times(v, j, slope);
+        grad[j] = T(0);
+        if (!dense && !some) continue;
+        const Logistic<T> l = logistic(widen(z[v][j]));
+        if (dense) {
+          grad[j] = sigmoid_slope(l) * (a.grad_probabilities ? widen(g[v][j]) + row : row);
+        }
+        if (some) {
+          const LabelGradient<T> of = label(v, j);
+          grad[j] += of.times(binary_cross_entropy_slope(l, of.code == 1));
         }
       }
       store(0, v, grad);
@@ -130,10 +136,15 @@ struct Gradient {
 
   // rows(c): row_gradient of class c.
   template <class Rows>
-  __device__ __forceinline__ void multiclass(int v, const Rows& rows) const {
+  __device__ __forceinline__ void multiclass(int v, bool some, const Rows& rows) const {
     T top[kWidth], others[kWidth], top_grad[kWidth], dot[kWidth];
     int32_t top_class[kWidth];
-    load(a.logits, 0, v, top);
+    LabelGradient<T> of[kWidth];
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) {
+      if (some) of[j] = label(v, j);
+    }
+    load_wide(a.logits, 0, v, top);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
       top_class[j] = 0;
@@ -141,7 +152,7 @@ struct Gradient {
     }
     for (int32_t c = 1; c < a.classes; ++c) {
       T z[kWidth];
-      load(a.logits, c, v, z);
+      load_wide(a.logits, c, v, z);
 #pragma unroll
       for (int j = 0; j < kWidth; ++j) {
         if (z[j] > top[j]) top[j] = z[j], top_class[j] = c;
@@ -158,7 +169,7 @@ struct Gradient {
     }
     for (int32_t c = 0; c < a.classes; ++c) {
       T z[kWidth], g[kWidth];
-      load(a.logits, c, v, z);
+      load_wide(a.logits, c, v, z);
       if (dense) load_grad(c, v, rows(c), g);
 #pragma unroll
       for (int j = 0; j < kWidth; ++j) {
@@ -170,7 +181,7 @@ struct Gradient {
     }
     for (int32_t c = 0; c < a.classes; ++c) {
       T z[kWidth], g[kWidth], grad[kWidth];
-      load(a.logits, c, v, z);
+      load_wide(a.logits, c, v, z);
       if (dense) load_grad(c, v, rows(c), g);
 #pragma unroll
       for (int j = 0; j < kWidth; ++j) {
@@ -178,10 +189,9 @@ struct Gradient {
         const T scale = softmax_scale(others[j]);
         grad[j] = T(0);
         if (dense) grad[j] = softmax_pullback(e * scale, g[j] - top_grad[j], dot[j] * scale);
-        if (labels.has(v)) {
+        if (some) {
           const T rest = top_class[j] == c ? others[j] : T(1) + others[j] - e;
-          const T slope = softmax_cross_entropy_slope(labels.code[v][j] == c, e, rest, scale);
-          grad[j] += labels.times(v, j, slope);
+          grad[j] += of[j].times(softmax_cross_entropy_slope(of[j].code == c, e, rest, scale));
         }
       }
       store(c, v, grad);
@@ -226,10 +236,12 @@ __global__ void __launch_bounds__(kThreads)
     __syncthreads(); // the rows' gradients are written before any thread uses them
     const GradientTile<In> tile = tile_of<In>(a, plan, unit);
     const Gradient<In> gradient(a, image, tile);
-#pragma unroll
+    const unsigned any = gradient.labelled();
+#pragma unroll 1
     for (int v = 0; v < GradientTile<In>::kVectors; ++v) {
-      if (gradient.dense || gradient.labels.has(v)) {
-        gradient.multiclass(v, [&](int32_t c) {
+      const bool some = any >> v & 1;
+      if (gradient.dense || some) {
+        gradient.multiclass(v, some, [&](int32_t c) {
           return c < kKeptRows ? kept[c] : row_gradient<T>(a, image, c);
         });
       } else {

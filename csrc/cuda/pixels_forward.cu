@@ -150,7 +150,7 @@ struct Binary {
         dense(a.probabilities || a.soft_size) {}
 
   __device__ __forceinline__ void vector(const Pixels& tile, int v, const In (&z)[Pixels::kWidth],
-                                         bool labelled, const int32_t (&code)[Pixels::kWidth]) {
+                                         bool labelled) {
     if (dense) {
       In p[Pixels::kWidth];
 #pragma unroll
@@ -166,28 +166,27 @@ struct Binary {
 #pragma unroll
     for (int j = 0; j < Pixels::kWidth; ++j) {
       loss[j] = T(0);
-      if (labelled && code[j] != kIgnored) {
-        const T ce = binary_cross_entropy(logistic(widen(z[j])), code[j] == 1);
-        loss[j] = labels.add(a, code[j], ce);
-      }
+      if (!labelled || !tile.holds(v, j)) continue;
+      const int32_t code = label_code(a, image, tile.at(v) + j);
+      if (code == kIgnored) continue;
+      loss[j] = labels.add(a, code, binary_cross_entropy(logistic(widen(z[j])), code == 1));
     }
     if (map) tile.store(map, v, loss);
   }
 
   __device__ __forceinline__ void tile(const Pixels& tile) {
     In z[Pixels::kVectors][Pixels::kWidth];
-    int32_t code[Pixels::kVectors][Pixels::kWidth];
     const In padding = narrow<In>(T(-INFINITY)); // p = 0
     if (dense) {
 #pragma unroll
       for (int v = 0; v < Pixels::kVectors; ++v) tile.load(logits, v, padding, z[v]);
     }
-    const unsigned labelled = a.labels ? decode(a, image, tile, code) : 0;
+    const unsigned labelled = a.labels ? labelled_vectors(a, image, tile) : 0;
 #pragma unroll
     for (int v = 0; v < Pixels::kVectors; ++v) {
       const bool any = labelled >> v & 1;
       if (!dense && any) tile.load(logits, v, padding, z[v]);
-      vector(tile, v, z[v], any, code[v]);
+      vector(tile, v, z[v], any);
     }
   }
 };
@@ -297,18 +296,17 @@ struct Multiclass {
   }
 
   __device__ __forceinline__ void cross_entropy(const Pixels& tile, int v, bool labelled,
-                                                const int32_t (&code)[kWidth],
                                                 const T (&top)[kWidth], const T (&others)[kWidth]) {
     if (!labelled && !map) return;
     T loss[kWidth];
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
       loss[j] = T(0);
-      if (labelled && code[j] != kIgnored) {
-        const int64_t c = code[j] < 0 ? 0 : code[j];
-        const T z = widen(row_of<const In>(a, a.logits, image, c)[tile.at(v) + j]);
-        loss[j] = labels.add(a, code[j], softmax_cross_entropy(z, top[j], others[j]));
-      }
+      if (!labelled || !tile.holds(v, j)) continue;
+      const int32_t code = label_code(a, image, tile.at(v) + j);
+      if (code == kIgnored) continue;
+      const In z = row_of<const In>(a, a.logits, image, code < 0 ? 0 : code)[tile.at(v) + j];
+      loss[j] = labels.add(a, code, softmax_cross_entropy(widen(z), top[j], others[j]));
     }
     if (map) tile.store(map, v, loss);
   }
@@ -351,13 +349,12 @@ struct Multiclass {
   }
 
   __device__ __forceinline__ void tile(const Pixels& tile, bool first) {
-    int32_t code[kVectors][kWidth];
-    const unsigned labelled = a.labels ? decode(a, image, tile, code) : 0;
+    const unsigned labelled = a.labels ? labelled_vectors(a, image, tile) : 0;
     T top[kVectors][kWidth], others[kVectors][kWidth];
     if (dense || labelled) reduce_classes(tile, dense ? ~0u : labelled, top, others);
 #pragma unroll
     for (int v = 0; v < kVectors; ++v) {
-      cross_entropy(tile, v, labelled >> v & 1, code[v], top[v], others[v]);
+      cross_entropy(tile, v, labelled >> v & 1, top[v], others[v]);
 #pragma unroll
       for (int j = 0; j < kWidth; ++j) others[v][j] = softmax_scale(others[v][j]);
     }
