@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from accl_harness.report.figures import METHOD_COLOURS, STYLE
 
@@ -192,12 +192,11 @@ def alpha_curve(
         if any(point[1] for seeds in points.values() for point in seeds):
             right.set_yscale("log")
             _plain_log(right)
-        ticks = sorted({*alphas, *(beside or {})})
+        ticks = _apart([*alphas, *(beside or {})])
         for axis, heading in ((left, "DSC x100"), (right, "size ratio (1: right size)")):
             axis.set_xscale("log")
             axis.set_xticks(ticks, [f"{alpha:g}" for alpha in ticks])
-            axis.xaxis.set_minor_formatter(NullFormatter())
-            axis.tick_params(axis="x", labelrotation=30 if len(ticks) > 5 else 0)
+            axis.xaxis.set_minor_locator(NullLocator())
             axis.set_xlabel("alpha, the weight of ACCL")
             axis.set_title(heading)
         if title:
@@ -205,6 +204,16 @@ def alpha_curve(
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
     return path
+
+
+def _apart(alphas: Sequence[float]) -> list[float]:
+    """Those of `alphas`, the first ones first, whose labels fit beside each other on a log axis."""
+    width = max(np.log10(max(alphas) / min(alphas)), 1e-9)
+    kept: list[float] = []
+    for alpha in alphas:
+        if all(abs(np.log10(alpha / other)) > 0.13 * width for other in kept):
+            kept.append(alpha)
+    return kept
 
 
 def _plain_log(axis) -> None:

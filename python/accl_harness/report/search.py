@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from accl_harness.config import TrainConfig
@@ -16,6 +17,22 @@ REACH = 10.0
 Plan = Callable[[TrainConfig, Sequence[float], Sequence[int]], list[TrainConfig]]
 
 
+@dataclass(frozen=True)
+class Search:
+    """What a search found; `best` may be one of the grid."""
+
+    alphas: list[float]
+    best: float
+    validation_dsc: float
+
+    def sentence(self) -> str:
+        return (
+            f"Best alpha by the validation images: {self.best:g} "
+            f"(validation DSC x100 {100 * self.validation_dsc:.1f}), "
+            f"{len(self.alphas)} searched beyond the grid."
+        )
+
+
 def search_alpha(
     base: TrainConfig,
     alphas: Sequence[float],
@@ -23,7 +40,7 @@ def search_alpha(
     trials: int,
     jobs: int,
     plan: Plan,
-) -> list[float]:
+) -> Search:
     """Trains `trials` further alphas, each proposed from the scores of those before.
 
     The score is the validation DSC of the last epoch, averaged over the seeds; the grid's runs
@@ -38,7 +55,7 @@ def search_alpha(
         jobs: trainings at a time.
         plan: configs of alphas and seeds.
 
-    Returns the alphas that were searched.
+    Returns the searched alphas and the best of them and the grid.
     """
     import optuna
 
@@ -79,7 +96,12 @@ def search_alpha(
             value = trial.suggest_float("alpha", space.low, space.high, log=True)
             number, alpha = trial.number, value
         else:
-            return [_rounded(trial.params["alpha"]) for trial in done]
+            best = study.best_trial
+            return Search(
+                [_rounded(trial.params["alpha"]) for trial in done],
+                _rounded(best.params["alpha"]),
+                best.value,
+            )
         configs = plan(base, [_rounded(alpha)], seeds)
         train_all(configs, jobs=min(jobs, len(configs)))
         study.tell(number, _score(configs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from accl_harness.config import TrainConfig, check_config
@@ -21,7 +22,7 @@ from accl_harness.report.curves import alpha_curve, read_curves, training_curves
 from accl_harness.report.document import make_case, protocol_notes, run_warnings, settings_of
 from accl_harness.report.figures import METHOD_COLOURS, panel, select_cases
 from accl_harness.report.runs import read_metrics, train_all
-from accl_harness.report.search import search_alpha
+from accl_harness.report.search import Search, search_alpha
 from accl_harness.report.table import (
     Results,
     build_table,
@@ -83,15 +84,16 @@ def sweep(
         check_config(config)
     jobs = check_jobs(jobs, base.accelerator, len(configs))
     command = command or command_line()
+    found = None
     try:
         train_all(configs, jobs=jobs)
         if search:
-            searched = search_alpha(base, alphas, list(seeds), search, jobs, plan)
-            configs += plan(base, searched, seeds)
+            found = search_alpha(base, alphas, list(seeds), search, jobs, plan)
+            configs += plan(base, found.alphas, seeds)
     finally:
         results = collect(configs)
         if results:
-            write_sweep(base, configs, results, command)
+            write_sweep(base, configs, results, found, command)
     return Path(base.out)
 
 
@@ -118,7 +120,11 @@ def collect(configs: Sequence[TrainConfig]) -> Results:
 
 
 def write_sweep(
-    base: TrainConfig, configs: Sequence[TrainConfig], results: Results, command: str
+    base: TrainConfig,
+    configs: Sequence[TrainConfig],
+    results: Results,
+    found: Search | None,
+    command: str,
 ) -> None:
     """Writes sweep.json, sweep.md, report.html and figures/ from the finished runs."""
     from rich.console import Console
@@ -132,7 +138,9 @@ def write_sweep(
     settings = settings_of(configs, results, command)
     notes, cautions = protocol_notes(results, len(dataset), None), run_warnings(results)
     title = f"{label}: DSC by the weight of ACCL on {Path(base.data).name}"
-    write_json(out / "sweep.json", {"method": base.method, "alphas": table})
+    search = None if found is None else asdict(found)
+    notes = notes if found is None else [found.sentence(), *notes]
+    write_json(out / "sweep.json", {"method": base.method, "alphas": table, "search": search})
     (out / "sweep.md").write_text(
         markdown_report(title, {"": main, "Single runs": single}, settings, notes, cautions),
         encoding="utf-8",
