@@ -1,0 +1,62 @@
+"""Small data and trainings that the tests of the training share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from accl_harness.config import TrainConfig, make_config
+from accl_harness.data.dataset import Dataset
+
+SIZE = 32
+
+
+def small_dataset(n: int = 4, size: int = SIZE, seed: int = 0) -> Dataset:
+    """Bright squares of 8 to 16 pixels a side on noise; the inner 4 x 4 pixels are labelled."""
+    generator = torch.Generator().manual_seed(seed)
+    images = 0.2 * torch.randn(n, 1, size, size, generator=generator)
+    masks = torch.zeros(n, size, size, dtype=torch.uint8)
+    weak = torch.full_like(masks, 255)
+    for i in range(n):
+        half = 4 + i % 5
+        row, column = (int(x) for x in torch.randint(half, size - half, (2,), generator=generator))
+        masks[i, row - half : row + half, column - half : column + half] = 1
+        weak[i, row - 2 : row + 2, column - 2 : column + 2] = 1
+    images += masks.unsqueeze(1)
+    names = [f"square_{i}" for i in range(n)]
+    return Dataset(images=images.clamp(-1, 1), names=names, masks=masks, weak_labels=weak)
+
+
+def small_config(**options) -> TrainConfig:
+    """A training of a few seconds at most, on the reference ops and the CPU."""
+    defaults = {
+        "size": SIZE,
+        "width": 2,
+        "epochs": 3,
+        "backend": "reference",
+        "accelerator": "cpu",
+        "tensorboard": False,
+    }
+    return make_config("small", **{**defaults, **options})
+
+
+def phantom_folder(root: Path) -> Path:
+    """Five training and two test phantoms in the folder layout."""
+    from accl_harness.data.phantom import write_phantom
+
+    return write_phantom(root / "phantoms", n_train=5, n_test=2, size=SIZE)
+
+
+def column(run: Path, name: str) -> list[str]:
+    """A column of the run's metrics.csv, as written."""
+    from accl_harness.training.curves import read_rows
+
+    return [row[name] for row in read_rows(run / "metrics.csv")]
+
+
+def rows_without_seconds(run: Path) -> list[dict[str, str]]:
+    """metrics.csv without the one column that differs from run to run."""
+    from accl_harness.training.curves import read_rows
+
+    rows = read_rows(run / "metrics.csv")
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]

@@ -1,0 +1,104 @@
+"""One typed config: presets, bounds, checks, and the YAML file that a run keeps."""
+
+import dataclasses
+
+import pytest
+from accl_harness.config import (
+    PRESETS,
+    TrainConfig,
+    check_config,
+    load_config,
+    make_config,
+    save_config,
+    size_bounds,
+)
+from accl_harness.data.options import Augmentation, WeakOptions
+from accl_harness.errors import UserError
+from small_runs import small_config
+
+
+def test_preset_paper_is_the_papers_protocol():
+    config = make_config("paper")
+    assert (config.size, config.width, config.depth) == (256, 64, 8)
+    assert (config.epochs, config.batch_size, config.lr) == (200, 1, 2e-4)
+    assert (config.betas, config.prior, config.dropout) == ((0.5, 0.999), 0.5, 0.5)
+    assert (config.norm, config.test_norm, config.criterion) == ("batch", "image", "lsgan")
+
+
+def test_preset_small_is_the_default():
+    config = make_config()
+    assert (config.preset, config.size, config.width, config.epochs) == ("small", 128, 16, 60)
+
+
+def test_options_win_over_the_preset():
+    assert make_config("paper", epochs=3).epochs == 3
+
+
+def test_unknown_preset_is_refused():
+    with pytest.raises(UserError, match="preset must be one of small, paper, demo, got 'tiny'"):
+        make_config("tiny")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_pass_their_own_check(preset):
+    check_config(make_config(preset))
+
+
+def test_bounds_of_the_training_masks_leave_out_empty_ones():
+    assert size_bounds(small_config(), [0, 100, 40]) == pytest.approx((36, 110))
+    assert size_bounds(small_config(), [0, 0]) is None
+
+
+def test_bounds_of_the_paper_are_scaled_from_256_pixels():
+    assert size_bounds(small_config(bounds="paper_cup", size=128), []) == (127.0, 986.75)
+    assert size_bounds(small_config(bounds="paper_lv", size=256), []) == (23, 2333)
+
+
+def test_bounds_given_as_numbers_are_at_the_working_size():
+    assert size_bounds(small_config(bounds=(3, 9)), [1]) == (3.0, 9.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "magic"}, "method must be one of weak_ce, .*, got 'magic'"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"batch_size": -1}, "batch_size must be at least 1, got -1"),
+        ({"alpha": -0.1}, "alpha must be 0 or more, got -0.1"),
+        ({"alpha": float("nan")}, "alpha must be 0 or more, got nan"),
+        ({"lr": 0.0}, "lr must be above 0, got 0.0"),
+        ({"prior": 1.0}, "prior must be between 0 and 1"),
+        ({"dropout": 1.0}, "dropout must be 0 to below 1"),
+        ({"bounds": (9.0, 3.0)}, "bounds must be a lower and an upper size, got .9.0, 3.0."),
+        ({"method": "sccl", "bounds": "none"}, "sccl needs size bounds"),
+    ],
+)
+def test_values_no_training_can_use_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        check_config(small_config(**options))
+
+
+def test_yaml_gives_back_every_option(tmp_path):
+    config = small_config(
+        method="sccl",
+        bounds=(1.5, 20.0),
+        lr=1e-5,
+        alpha=0.02,
+        weak=WeakOptions(strategy="disc", radius=3.5),
+    )
+    config = config.replace(
+        references=dataclasses.replace(
+            config.references, kind="augmented", augmentation=Augmentation(shift=0.1)
+        )
+    )
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == config
+    assert set(dataclasses.asdict(config)) == {f.name for f in dataclasses.fields(TrainConfig)}
+
+
+def test_missing_or_foreign_yaml_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"is no run folder: it has no config\.yaml"):
+        load_config(tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").write_text("epochs: 3\n")
+    with pytest.raises(UserError, match="is not a config of this version"):
+        load_config(tmp_path / "config.yaml")
