@@ -1,7 +1,7 @@
 """Phantom images: a data set that needs no download, hard in the ways that real ones are.
 
-A textured body holds one object and several distractors of its brightness. Grey value alone does
-not tell them apart: the ``disc`` lies in a darker wall (as the left ventricle in its muscle), the
+A textured body holds one object and a few distractors about as bright. Grey value alone does not
+tell them apart: the ``disc`` lies in a darker wall (as the left ventricle in its muscle), the
 ``ring`` runs around a brighter core and under dark vessels (as the optic disc around the cup).
 Object area, outline, place, contrast and sharpness vary from image to image.
 """
@@ -20,7 +20,7 @@ from ..errors import UserError
 from .formats import refuse_full, write_labels, write_mask
 
 Shape = Literal["disc", "ring"]
-AREA = (0.012, 0.07)
+AREA = (0.014, 0.08)
 """Range of the object's area as a fraction of the image, drawn on a logarithmic axis."""
 MIN_SIZE = 32
 
@@ -114,7 +114,7 @@ class _Canvas:
 
 
 def _texture(rng: np.random.Generator, size: int, sigmas: tuple[float, ...]) -> np.ndarray:
-    """Sum of smoothed noises, unit standard deviation; ``sigmas`` as fractions of the side.
+    """Sum of smoothed noises, mean 0 and standard deviation 1; ``sigmas`` as fractions of the side.
 
     Smoothed as a product in the frequency domain: the widest is as cheap as the narrowest.
     """
@@ -122,7 +122,7 @@ def _texture(rng: np.random.Generator, size: int, sigmas: tuple[float, ...]) -> 
     for sigma in sigmas:
         noise = np.fft.rfft2(rng.standard_normal((size, size)))
         layer = np.fft.irfft2(ndimage.fourier_gaussian(noise, sigma * size, n=size), (size, size))
-        total += layer / layer.std()
+        total += (layer - layer.mean()) / layer.std()
     return total / total.std()
 
 
@@ -136,21 +136,21 @@ def _one(rng: np.random.Generator, shape: Shape, size: int) -> tuple[np.ndarray,
     canvas = _Canvas.of(size)
     area = float(np.exp(rng.uniform(*np.log(AREA))))
     tissue = rng.uniform(0.30, 0.40)
-    bright = tissue + rng.uniform(0.16, 0.30)
+    bright = tissue + rng.uniform(0.22, 0.34)
 
     body = canvas.blob(
         rng, rng.normal(0, 0.02, 2), rng.uniform(0.55, 0.8), elongation=1.15, roughness=0.03
     )
     scene = np.where(body > 0, tissue, 0.08)
-    scene = scene + np.where(body > 0, 0.05, 0.015) * _texture(rng, size, (1 / 100, 1 / 32, 1 / 10))
+    scene = scene + np.where(body > 0, 0.03, 0.01) * _texture(rng, size, (1 / 100, 1 / 32, 1 / 10))
 
     paint = _paint_disc if shape == "disc" else _paint_ring
     scene, mask = paint(rng, canvas, scene, area, tissue, bright)
 
     scene = ndimage.gaussian_filter(scene, rng.uniform(0.003, 0.009) * size)
-    scene *= np.exp(0.16 * _texture(rng, size, (1 / 4,)))
+    scene *= np.exp(0.12 * _texture(rng, size, (1 / 4,)))
     grain = ndimage.gaussian_filter(rng.standard_normal(scene.shape), 0.7)
-    scene *= 1 + rng.uniform(0.07, 0.14) * grain / grain.std()
+    scene *= 1 + rng.uniform(0.04, 0.10) * grain / grain.std()
     scene += rng.normal(0, 0.02, scene.shape)
     image = np.rint(np.clip(scene, 0, 1) * 255).astype(np.uint8)
     return image, mask.astype(np.uint8)
@@ -166,11 +166,11 @@ def _paint_disc(
 ) -> tuple[np.ndarray, np.ndarray]:
     """A bright cavity in a darker wall, with bright neighbours outside and dark spots inside."""
     radius = np.sqrt(area / np.pi)
-    wall = rng.uniform(0.25, 0.6)
+    wall = rng.uniform(0.3, 0.6)
     centre = _inside(rng, 0.09, radius * (1.35 + wall))
-    scene = _distract(rng, canvas, scene, centre, radius * (1 + wall), area, bright)
+    scene = _distract(rng, canvas, scene, centre, radius * (1 + wall), area, tissue, bright)
     level = canvas.blob(rng, centre, area, elongation=rng.uniform(1, 1.35), roughness=0.05)
-    scene = np.where(level > -wall, tissue - rng.uniform(0.05, 0.16), scene)
+    scene = np.where(level > -wall, tissue - rng.uniform(0.10, 0.18), scene)
     mask = level > 0
     scene = np.where(mask, bright + 0.04 * _texture(rng, len(scene), (1 / 50,)), scene)
     for _ in range(rng.integers(0, 4)):  # dark spots inside belong to the object
@@ -199,7 +199,7 @@ def _paint_ring(
     outer = area / (1 - hole)
     radius = np.sqrt(outer / np.pi)
     centre = _inside(rng, 0.07, radius * 1.35)
-    scene = _distract(rng, canvas, scene, centre, radius, area, bright)
+    scene = _distract(rng, canvas, scene, centre, radius, area, tissue, bright)
     outside = canvas.blob(rng, centre, outer, elongation=rng.uniform(1, 1.2), roughness=0.03)
     drift = rng.normal(0, 0.06, 2) * radius
     inside = canvas.blob(
@@ -227,16 +227,17 @@ def _distract(
     centre: np.ndarray,
     reach: float,
     area: float,
+    tissue: float,
     bright: float,
 ) -> np.ndarray:
-    """Paints bright bodies around (never over) a place: one leans on it, others lie anywhere."""
-    for i in range(rng.integers(3, 7)):
+    """Paints bright bodies about a place: the first leans on it, the others lie further off."""
+    for i in range(rng.integers(1, 5)):
         share = area * rng.uniform(0.3, 1.2) if i == 0 else rng.uniform(0.003, 0.03)
         radius = np.sqrt(share / np.pi)
         gap = reach + radius * (0.8 if i == 0 else rng.uniform(1.5, 6.0))
         turn = rng.uniform(0, 2 * np.pi)
         place = np.clip(centre + gap * np.array([np.sin(turn), np.cos(turn)]), -0.45, 0.45)
-        level = canvas.blob(rng, place, share, elongation=rng.uniform(1.0, 3.0), roughness=0.10)
-        value = bright + rng.normal(0, 0.05)
+        level = canvas.blob(rng, place, share, elongation=rng.uniform(1.4, 3.0), roughness=0.10)
+        value = tissue + rng.uniform(0.4, 1.0) * (bright - tissue)
         scene = np.where(level > 0, value + 0.04 * _texture(rng, len(scene), (1 / 50,)), scene)
     return scene
