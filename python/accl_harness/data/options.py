@@ -18,10 +18,10 @@ class WeakOptions:
     """How weak labels come about."""
 
     strategy: Strategy = "auto"
-    """auto: the files in ``weak/`` where there are any, else erosion. erosion: the object's
+    """auto: the files in weak/ where there are any, else erosion. erosion: the object's
     inside. disc, centroid_disc: a disc at a random object pixel, at the centroid, cut to the
     object. box: the bounding box (the one strategy that calls background foreground).
-    scribble: the files in ``weak/``, which must be there."""
+    scribble: the files in weak/, which must be there."""
     iterations: int = 10
     """Erosions at most; counted down until something is left."""
     keep_topology: bool = False
@@ -34,9 +34,9 @@ class WeakOptions:
     margin: int = 0
     """Pixels the box reaches beyond the object on every side."""
     foreground: int = 1
-    """Value of the foreground in the files of ``weak/``."""
+    """Value of the foreground in the files of weak/."""
     unlabelled: int = UNLABELLED
-    """Value of the unlabelled pixels in the files of ``weak/``; 0 for foreground-only files."""
+    """Value of the unlabelled pixels in the files of weak/; 0 for foreground-only files."""
     seed: int = 0
     """Of the random discs."""
 
