@@ -5,7 +5,6 @@ Folder layout: ``ROOT/{train,test}/{images,masks}`` with equal stems, optional `
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 from ..errors import UserError
 from .formats import ImageFile, list_files, read_image, stem_of
 from .options import WeakOptions
+from .pairing import one_object_value, partners, patient, read_partner, split_folder
 from .pixels import (
     binary_mask,
     resize_image,
@@ -156,12 +156,12 @@ def load_split(
         UserError: a missing, unreadable, empty or mismatching file or folder; the message names
             it and says what to do.
     """
-    folder = _split_folder(Path(root), split, masks)
+    folder = split_folder(Path(root), split, masks)
     image_paths = list_files(folder / "images")
-    mask_paths = _partners(image_paths, folder / masks, "mask")
-    weak_paths = _partners(image_paths, folder / "weak", "weak label") if weak else None
-    if weak and weak_paths and weak.strategy not in ("auto", "scribble"):
-        weak_paths = None
+    mask_paths = partners(image_paths, folder / masks, "mask")
+    weak_paths = None
+    if weak and weak.strategy in ("auto", "scribble"):
+        weak_paths = partners(image_paths, folder / "weak", "weak label")
     if weak_paths and weak.ratio is not None:
         raise UserError(
             f"{folder / 'weak'}: labels lie here already, weak.ratio would not touch them; "
@@ -170,9 +170,11 @@ def load_split(
     if weak and weak.strategy == "scribble" and weak_paths is None:
         raise UserError(f"{folder / 'weak'}: no such folder; strategy scribble reads labels there")
     if mask_paths is None and weak_paths is None:
-        found = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != "images")
+        known = {"images", "weak", "references"}
+        found = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name not in known)
+        held = ", ".join(found) or "no folder of masks"
         raise UserError(
-            f"{folder / masks}: no such folder; {folder} holds {', '.join(found) or 'images only'}"
+            f"{folder / masks}: no such folder; {folder} holds {held}"
             + ("; name the folder of masks with --masks" if found else "")
         )
 
@@ -181,19 +183,19 @@ def load_split(
     object_values: dict[float, Path] = {}
     for stem in list(image_paths)[:limit]:
         image = read_image(image_paths[stem])
-        group = _patient(stem, patients)
+        group = patient(stem, patients)
         mask = None
         if mask_paths is not None:
-            file = _read_partner(mask_paths[stem], "mask", image)
+            file = read_partner(mask_paths[stem], "mask", image)
             mask, value = binary_mask(file.array, file.path, mask_threshold)
             if value is not None:
                 object_values.setdefault(value, file.path)
         if weak_paths is not None:
-            file = _read_partner(weak_paths[stem], "weak", image)
+            file = read_partner(weak_paths[stem], "weak", image)
             labels = weak_values(file.array, file.path, weak.foreground, weak.unlabelled)
             full_weak += list(_planes(labels))
         parts.add(stem, group, image, mask)
-    _one_object_value(object_values)
+    one_object_value(object_values)
 
     dataset = parts.dataset(folder)
     if weak is None:
@@ -221,7 +223,7 @@ def load_images(
     paths = {stem_of(folder): folder} if folder.is_file() else list_files(folder)
     parts = _Parts(size=size)
     for stem in list(paths)[:limit]:
-        parts.add(stem, _patient(stem, patients), read_image(paths[stem]), None)
+        parts.add(stem, patient(stem, patients), read_image(paths[stem]), None)
     return parts.dataset(folder)
 
 
@@ -294,64 +296,3 @@ class _Parts:
 def _planes(array: np.ndarray) -> Iterator[np.ndarray]:
     planes = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
     return (np.ascontiguousarray(plane) for plane in planes)
-
-
-def _split_folder(root: Path, split: str, masks: str) -> Path:
-    layout = f"wanted {root}/{split}/images and {root}/{split}/{masks} with equal file names"
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder; {layout}")
-    if not (root / split).is_dir():
-        raise UserError(f"{root}: has no folder {split}; {layout}")
-    return root / split
-
-
-def _partners(images: dict[str, Path], folder: Path, what: str) -> dict[str, Path] | None:
-    """The files of ``folder`` by stem, one for every image; None if there is no such folder."""
-    if not folder.is_dir():
-        return None
-    paths = list_files(folder, f"{what}s")
-    without = [path for stem, path in images.items() if stem not in paths]
-    alone = [path for stem, path in paths.items() if stem not in images]
-    if without:
-        raise UserError(
-            f"{without[0]}: has no {what} of the same name in {folder}"
-            + (f" (nor have {len(without) - 1} more)" if len(without) > 1 else "")
-            + f"; add the {what} or take the image out"
-        )
-    if alone:
-        raise UserError(
-            f"{alone[0]}: has no image of the same name in {next(iter(images.values())).parent}"
-            + (f" (nor have {len(alone) - 1} more)" if len(alone) > 1 else "")
-            + f"; add the image or take the {what} out"
-        )
-    return paths
-
-
-def _read_partner(path: Path, role: Any, image: ImageFile) -> ImageFile:
-    file = read_image(path, role)
-    if file.array.shape != image.array.shape:
-        wanted, got = (" x ".join(map(str, a.shape)) for a in (image.array, file.array))
-        raise UserError(f"{path}: is {got}, its image {image.path} is {wanted}; make them equal")
-    return file
-
-
-def _patient(stem: str, pattern: str | None) -> str:
-    if pattern is None:
-        return stem
-    try:
-        match = re.search(pattern, stem)
-    except re.error as error:
-        raise UserError(f"patients: {pattern!r} is not a regular expression ({error})") from error
-    if match is None:
-        raise UserError(f"patients: {pattern!r} finds nothing in the file name {stem!r}")
-    return match.group(1) if match.groups() and match.group(1) else match.group(0)
-
-
-def _one_object_value(found: dict[float, Path]) -> None:
-    """Files of different object values are parts of one multi-class label set: refused."""
-    if len(found) > 1 and not set(found) <= {1.0, 255.0}:
-        (value, path), (other, other_path) = list(found.items())[:2]
-        raise UserError(
-            f"{path} marks the object by {value:g}, {other_path} by {other:g}; if they mean the "
-            "same object, give --mask-threshold 0"
-        )
