@@ -9,7 +9,7 @@ import pytest
 import torch
 from accl_harness.errors import UserError
 from accl_harness.networks import build_discriminator, build_generator
-from accl_harness.training import load_run, ops, predict_probabilities, run_training
+from accl_harness.training import load_run, predict_probabilities, run_training
 from accl_harness.training.batches import TrainingData
 from accl_harness.training.curves import COLUMNS, Watch
 from accl_harness.training.loop import Trainer
@@ -243,8 +243,10 @@ def test_training_learns_the_squares():
 
 
 def test_fused_ops_that_are_not_there_are_a_clear_error(monkeypatch):
-    monkeypatch.setattr(ops, "OPS", ("an_op_that_is_not_built",))
-    with pytest.raises(UserError, match="--backend reference"):
+    import accl_ext
+
+    monkeypatch.setattr(accl_ext, "build_info", lambda: {"loaded": False, "reason": "not built"})
+    with pytest.raises(UserError, match="not built\nOr give --backend reference"):
         load_ops("fused")
 
 

@@ -6,6 +6,8 @@ import errno
 import io
 import os
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,21 +66,31 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        if error.errno in NO_SPACE:
-            raise UserError(
-                f"no space left to write {path} ({len(content) / 2**20:.0f} MiB); "
-                "what it held before is kept: make room and go on with --resume"
-            ) from error
-        raise
+    with disk_errors(path):
+        try:
+            with open(partial, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
     _sync_folder(path.parent)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk into a UserError that names what was being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        raise UserError(
+            f"no space left to write {error.filename or path}; "
+            "the last checkpoint is kept: make room and go on with --resume"
+        ) from error
 
 
 def _sync_folder(folder: Path) -> None:

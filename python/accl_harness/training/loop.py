@@ -15,7 +15,7 @@ from ..data.dataset import Dataset, load_split, split_validation
 from ..data.references import make_bank
 from ..errors import UserError
 from .batches import TrainingData, stream_seed
-from .checkpoint import load_checkpoint, save_checkpoint
+from .checkpoint import disk_errors, load_checkpoint, save_checkpoint
 from .curves import Curves, Row, Watch
 from .inference import TrainedRun, predict_probabilities
 from .ops import load_ops
@@ -68,7 +68,8 @@ def run_training(
         for name in ("checkpoints", "figures", "predictions"):
             (run / name).mkdir(parents=True, exist_ok=True)
         save_config(config, run / "config.yaml")
-    with Progress(config, trainer.data.steps, fabric.is_global_zero and not quiet) as progress:
+    visible = fabric.is_global_zero and not quiet
+    with disk_errors(run), Progress(config, trainer.data.steps, visible) as progress:
         _train(trainer, run, progress, on_epoch)
         if fabric.is_global_zero:
             progress.say("scoring the test images")

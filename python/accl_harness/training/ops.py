@@ -6,33 +6,20 @@ from types import ModuleType
 
 from ..errors import UserError
 
-OPS = (
-    "accl_loss",
-    "accl_discriminator_loss",
-    "partial_cross_entropy",
-    "size_penalty",
-    "segmentation_head",
-)
-
 
 def load_ops(backend: str) -> ModuleType:
     """``accl_ext`` (fused) or ``accl_ext.reference``, which have the same functions.
 
     Raises:
-        UserError: the fused ops are not built, or not for this torch.
+        UserError: the fused ops are not built, or not for this torch; says why.
     """
+    import accl_ext
+
     if backend == "reference":
-        import accl_ext.reference
-
         return accl_ext.reference
-    try:
-        import accl_ext
-    except (ImportError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"the fused ops cannot be loaded ({reason}); {_ADVICE}") from error
-    if not all(hasattr(accl_ext, name) for name in OPS):
-        raise UserError(f"the fused ops are not built; {_ADVICE}")
+    build = accl_ext.build_info()
+    if not build["loaded"]:
+        raise UserError(
+            f"the fused ops cannot be used: {build['reason']}\nOr give --backend reference."
+        )
     return accl_ext
-
-
-_ADVICE = "build them with 'pip install .', or give --backend reference"
