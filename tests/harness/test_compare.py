@@ -77,7 +77,8 @@ def test_table_md_has_settings_and_the_papers_row(done):
     assert " | 81.1 | " in text  # the paper's unpaired ACCL on the cup
     for line in ("- command: ", "- preset: demo", "- seeds: 0, 1", "minutes of training"):
         assert line in text
-    assert "Unpaired ACCL 0.01" in text
+    assert "- weight of ACCL: Unpaired ACCL 0.01\n" in text
+    assert "- reference masks: Unpaired ACCL unpaired\n" in text
 
 
 def test_report_and_figures_are_written(done):
@@ -111,10 +112,11 @@ def test_a_failed_run_leaves_the_others_and_names_its_log(data, tmp_path, monkey
 
     monkeypatch.setattr("accl_harness.training.run_training", fails_once)
     base = tiny(data, tmp_path)
-    with pytest.raises(CheckFailed, match=r"1 of 2 runs failed \(RuntimeError: broke\); see .*log"):
+    with pytest.raises(CheckFailed, match=r"1 of 2 runs failed, .* RuntimeError: broke; see .*log"):
         compare(base, methods=["sccl", "fs_ce"], seeds=[0], jobs=1)
     assert list(json.loads((tmp_path / "table.json").read_text())) == ["fs_ce"]
-    assert "about to break" in log_path(tmp_path / "runs" / "sccl-seed0").read_text()
+    log = log_path(tmp_path / "runs" / "sccl-seed0").read_text()
+    assert log.startswith("about to break\nTraceback")
 
 
 def test_bad_data_is_told_before_any_training(tmp_path, monkeypatch):
@@ -138,6 +140,14 @@ def test_bad_data_is_told_before_any_training(tmp_path, monkeypatch):
 def test_bad_options_are_refused(data, tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         compare(tiny(data, tmp_path), **{"jobs": 1, **options})
+
+
+def test_several_devices_are_left_to_train(data, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="--devices: wanted 1"):
+        compare(tiny(data, tmp_path, devices=2, batch_size=2))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="--devices: wanted 1"):
+        compare(tiny(data, tmp_path))
 
 
 def test_plan_gives_each_method_its_own_options(data, tmp_path):

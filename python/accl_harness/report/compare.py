@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -65,7 +66,7 @@ def compare(
     configs = plan(base, methods, seeds, paper_row if paper_settings else None)
     for config in configs:
         check_config(config)
-    jobs = check_jobs(jobs, base.accelerator, len(configs))
+    jobs = check_jobs(jobs, base, len(configs))
     command = command or command_line()
     try:
         train_all(configs, jobs=jobs)
@@ -78,10 +79,16 @@ def compare(
     return Path(base.out)
 
 
-def check_jobs(jobs: int | None, accelerator: str, runs: int) -> int:
-    """`jobs` if it is a number of trainings, the default for None; never more than `runs`."""
+def check_jobs(jobs: int | None, base: TrainConfig, runs: int) -> int:
+    """`jobs` if it is a number of trainings, the default for None; never more than `runs`.
+
+    A training on several devices starts processes that repeat the whole command, so those are
+    left to `accl train`.
+    """
+    if base.devices != 1 or int(os.environ.get("WORLD_SIZE", 1)) != 1:
+        raise UserError("--devices: wanted 1; many trainings go side by side with --jobs instead")
     if jobs is None:
-        return default_jobs(accelerator, runs)
+        return default_jobs(base.accelerator, runs)
     if jobs < 1:
         raise UserError(f"--jobs: wanted at least 1, got {jobs}")
     return min(jobs, runs)

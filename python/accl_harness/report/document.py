@@ -153,17 +153,16 @@ def settings_of(
     """What a reader needs to run it again, as pairs of name and value."""
     base = configs[0]
     runs = [metrics for by_seed in results.values() for metrics in by_seed.values()]
-    alphas = {
-        f"{paper.METHOD_LABELS[config.method]} {config.accl_weight:g}": None
-        for config in configs
-        if METHODS[config.method].accl
-    }
+    adversarial = [config for config in configs if METHODS[config.method].accl]
+    # Dictionaries, for their keys: each once, in order.
+    alphas = {f"{paper.METHOD_LABELS[c.method]} {c.accl_weight:g}": None for c in adversarial}
+    kinds = {f"{paper.METHOD_LABELS[c.method]} {c.reference_kind}": None for c in adversarial}
     seconds = [metrics["seconds"] for metrics in runs if metrics.get("seconds") is not None]
     bounds = {tuple(metrics["bounds"]) for metrics in runs if metrics.get("bounds")}
     ratios = {metrics["annotation_ratio"] for metrics in runs if metrics.get("annotation_ratio")}
-    weak = base.weak.strategy + (
-        f", {base.weak.iterations} iterations" if base.weak.ratio is None else " to a given ratio"
-    )
+    ratio = base.weak.ratio
+    weak = f"{base.weak.iterations} iterations" if ratio is None else f"to {100 * ratio:g} %"
+    sizes = ", ".join(f"{a:g} to {b:g} pixels" for a, b in sorted(bounds))
     pairs = [
         ("command", f"`{command}`"),
         ("preset", base.preset),
@@ -171,8 +170,9 @@ def settings_of(
         ("networks", f"width {base.width}, norm {base.norm}, prior {base.prior:g}"),
         ("training", f"{base.epochs} epochs, batch {base.batch_size}, Adam {base.lr:g}"),
         ("weight of ACCL", ", ".join(alphas)),
-        ("size bounds", f"{base.bounds}: " + ", ".join(f"{a:g} to {b:g}" for a, b in bounds)),
-        ("weak labels", weak),
+        ("reference masks", ", ".join(kinds)),
+        ("size bounds", f"{base.bounds}: {sizes}" if sizes else str(base.bounds)),
+        ("weak labels", f"{base.weak.strategy}, {weak}"),
         ("labelled pixels", ", ".join(f"{100 * ratio:.3f} %" for ratio in sorted(ratios))),
         ("seeds", ", ".join(str(seed) for seed in sorted({config.seed for config in configs}))),
         ("backend", ", ".join(sorted({f"{run['backend']} on {run['device']}" for run in runs}))),

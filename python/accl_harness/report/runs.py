@@ -9,6 +9,7 @@ import multiprocessing.connection
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -67,8 +68,8 @@ def train_all(configs: Sequence, *, jobs: int) -> None:
 
     Raises:
         UserError: from the first run that met bad input; the others are given up.
-        CheckFailed: some runs failed otherwise; the rest was finished first. The message names
-            each run's log.
+        CheckFailed: some runs failed otherwise; the rest was finished first. Each run's log has
+            its traceback, the message names the first.
     """
     _refuse_other_settings(configs)
     todo = [config for config in configs if not is_finished(Path(config.out))]
@@ -86,9 +87,11 @@ def train_all(configs: Sequence, *, jobs: int) -> None:
             if error is not None:
                 failures[config.out] = " ".join(f"{type(error).__name__}: {error}".split())
     if failures:
-        first = next(iter(failures.values()))
-        logs = ", ".join(str(log_path(Path(out))) for out in failures)
-        raise CheckFailed(f"{len(failures)} of {len(todo)} runs failed ({first}); see {logs}")
+        out, reason = next(iter(failures.items()))
+        raise CheckFailed(
+            f"{len(failures)} of {len(todo)} runs failed, the first with {reason}; "
+            f"see {log_path(Path(out))}"
+        )
 
 
 def log_path(run: Path) -> Path:
@@ -179,7 +182,13 @@ def _train(config) -> None:
         contextlib.redirect_stdout(log),
         contextlib.redirect_stderr(log),
     ):
-        run_training(config, resume=True)
+        try:
+            run_training(config, resume=True)
+        except UserError:
+            raise
+        except Exception:
+            traceback.print_exc()
+            raise
 
 
 @contextlib.contextmanager

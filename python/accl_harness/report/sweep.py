@@ -82,7 +82,7 @@ def sweep(
     configs = [config for seed in seeds for config in plan(base, alphas, [seed])]
     for config in configs:
         check_config(config)
-    jobs = check_jobs(jobs, base.accelerator, len(configs))
+    jobs = check_jobs(jobs, base, len(configs))
     command = command or command_line()
     found = None
     try:
