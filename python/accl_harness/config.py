@@ -115,10 +115,10 @@ class TrainConfig:
     """Where to compute."""
     devices: int = 1
     """Processes, one a device; under torchrun its own number counts."""
-    precision: Literal["32", "bf16", "16"] = "32"
-    """float32, or mixed with bfloat16 or float16 (CUDA alone)."""
+    precision: Literal["32", "bf16", "16", "64"] = "32"
+    """float32; mixed with bfloat16 or float16 (CUDA alone); float64 for comparisons."""
     cuda_graph: bool = False
-    """Run the whole step as one CUDA graph."""
+    """Run the whole step as one CUDA graph: one process, not with precision 16."""
     checkpoint_every: int = 1
     """Epochs between checkpoints."""
     tensorboard: bool = True
@@ -192,6 +192,11 @@ def check_config(config: TrainConfig) -> None:
     _require(0 < config.prior < 1, config, "prior", "between 0 and 1 (exclusive)")
     _require(0 <= config.validation < 1, config, "validation", "0 to below 1")
     _require(config.limit is None or config.limit >= 1, config, "limit", "at least 1")
+    if config.cuda_graph and config.precision == "16":
+        raise UserError(
+            "cuda_graph does not go with precision 16, whose loss scaling looks at "
+            "the gradients; use bf16 or 32"
+        )
     if config.penalty_weight > 0 and config.bounds == "none":
         raise UserError(f"method {config.method} needs size bounds, got bounds: none")
     if not isinstance(config.bounds, str) and config.bounds[0] > config.bounds[1]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..config import TrainConfig
 from ..errors import UserError
 from ..methods import Labels
+from .runtime import network_dtype
 from .step import Batch
 
 UNLABELLED = 255
@@ -56,7 +57,7 @@ class TrainingData:
         self.rank, self.world = rank, world
         labels = data_term_labels(config.table_row.data_term, dataset.weak_labels, dataset.masks)
         self.labelled = (labels != UNLABELLED).sum((1, 2))
-        self.images = dataset.images.to(self.device)
+        self.images = dataset.images.to(self.device, network_dtype(config))
         self.labels = labels.to(self.device)
         self.masks = None if dataset.masks is None else dataset.masks.to(self.device)
 

@@ -52,13 +52,15 @@ def load_run(run: Path, device: str | torch.device | None = None) -> TrainedRun:
 
 @torch.no_grad()
 def predict_probabilities(run: TrainedRun, images: Tensor) -> Tensor:
-    """Foreground probabilities [n, 1, s, s] float32 of images [n, 1, s, s], in float32.
+    """Foreground probabilities [n, 1, s, s] float32 of images [n, 1, s, s].
 
-    Each image is predicted as if it were alone (see ``test_norm``); dropout is off.
+    Computed in the type of the weights, never in mixed precision. Each image is predicted as if
+    it were alone (see ``test_norm``); dropout is off.
     """
     was_training = run.generator.training
     run.generator.eval()
     try:
-        return run.generator(images.to(run.device, torch.float32)).sigmoid()
+        weights = next(run.generator.parameters())
+        return run.generator(images.to(weights)).sigmoid().float()
     finally:
         run.generator.train(was_training)

@@ -17,6 +17,7 @@ from ..errors import UserError
 from .batches import TrainingData, stream_seed
 from .checkpoint import disk_errors, load_checkpoint, save_checkpoint
 from .curves import Curves, Row, Watch
+from .graph import GraphedStep
 from .inference import TrainedRun, predict_probabilities
 from .ops import load_ops
 from .progress import Progress
@@ -147,7 +148,7 @@ class Trainer:
         self.data_warnings = ["no pixel is labelled: the data term is 0"] if unlabelled else []
         scaler = loss_scaler(config, fabric)
         self.state = TrainingState.build(config, fabric.device, scaler)
-        self.step = TrainingStep(
+        step = TrainingStep(
             self.state.generator,
             self.state.discriminator,
             (self.state.optimizer_g, self.state.optimizer_d),
@@ -157,6 +158,7 @@ class Trainer:
             scaler,
             gradient_sum(fabric),
         )
+        self.step = GraphedStep(step) if config.cuda_graph else step
 
     def _objective(self) -> Objective:
         config, bounds = self.config, None

@@ -12,15 +12,15 @@ from torch import nn
 from ..config import TrainConfig
 from ..errors import UserError
 
-_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed", "64": "64-true"}
 
 
 def launch(config: TrainConfig) -> Fabric:
     """Fabric for the config's device, precision and processes; these exist when it returns.
 
     Raises:
-        UserError: CUDA is asked for and absent, float16 without CUDA, or a batch smaller than
-            the number of processes.
+        UserError: CUDA is asked for and absent, float16 or a CUDA graph without CUDA, or a batch
+            smaller than the number of processes.
     """
     accelerator = config.accelerator
     if accelerator == "auto":
@@ -39,6 +39,8 @@ def launch(config: TrainConfig) -> Fabric:
             f"batch_size is over all processes: {processes} of them need at least {processes}, "
             f"got {config.batch_size}"
         )
+    if config.cuda_graph and processes > 1:
+        raise UserError(f"cuda_graph is for one process, got {processes}")
     fabric = Fabric(
         accelerator=accelerator,
         devices=devices,
@@ -48,6 +50,11 @@ def launch(config: TrainConfig) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def network_dtype(config: TrainConfig) -> torch.dtype:
+    """Type of the weights: mixed precision casts as it computes, so only 64 differs."""
+    return torch.float64 if config.precision == "64" else torch.float32
 
 
 def loss_scaler(config: TrainConfig, fabric: Fabric) -> torch.amp.GradScaler:

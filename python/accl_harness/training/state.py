@@ -11,6 +11,7 @@ from torch import nn
 from ..config import TrainConfig
 from ..networks import build_discriminator, build_generator
 from .batches import stream_seed
+from .runtime import network_dtype
 
 
 @dataclass
@@ -33,7 +34,11 @@ class TrainingState:
         """
         torch.manual_seed(stream_seed(config.seed, "weights"))
         # Channels last spares oneDNN and cuDNN the reordering of weights and their gradients.
-        form = {"device": device, "memory_format": torch.channels_last}
+        form = {
+            "device": device,
+            "dtype": network_dtype(config),
+            "memory_format": torch.channels_last,
+        }
         generator = build_generator(config).to(**form)
         discriminator = None
         if config.accl_weight > 0:

@@ -1,0 +1,217 @@
+"""One whole training step of unpaired ACCL: the harness's against a plainly written PyTorch step.
+
+    python benchmarks/train_step.py --widths 16 64 --batches 1 8 --precisions 32 bf16 --out results
+
+Results are compared first (same weights in, same loss and gradients out); then all contenders are
+timed in turn and the median of the rounds' ratios is taken. ``plain`` is float32 throughout
+(``plain_train_step.py``); each precision is compared with it and with a plain step of its own
+precision. ``--profile`` adds where the time goes and the share of the losses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import os
+import platform
+from pathlib import Path
+
+import torch
+from accl_harness.bench import interleaved
+from accl_harness.config import make_config
+from accl_harness.data.dataset import Dataset
+from accl_harness.networks import build_discriminator, build_generator
+from accl_harness.training.loop import Trainer
+from accl_harness.training.ops import load_ops
+from accl_harness.training.runtime import launch
+from plain_train_step import PlainStep
+from torch import nn
+from torch.profiler import ProfilerActivity, profile, record_function
+
+_AUTOCAST = {"32": None, "bf16": torch.bfloat16}
+_TOLERANCE = {"32": 1e-3, "bf16": 0.1}
+
+
+def main() -> None:
+    options = _options()
+    torch.set_num_threads(options.threads)
+    rows = []
+    for width in options.widths:
+        for batch in options.batches:
+            for precision in options.precisions:
+                rows += measure(width, batch, precision, options)
+                for row in rows[-len(contender_names(precision)) :]:
+                    print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+    if options.out is not None:
+        write(options.out, rows, options)
+
+
+def contender_names(precision: str) -> list[str]:
+    return ["plain"] + (["plain bf16"] if precision == "bf16" else []) + ["accl"]
+
+
+def measure(width: int, batch: int, precision: str, options) -> list[dict]:
+    """Rows of one setting: a row a contender."""
+    trainer = make_trainer(width, batch, precision, options)
+    (example,) = trainer.data.epoch(1)
+    plain = {"plain": plain_step(trainer, None)}
+    if precision == "bf16":
+        plain["plain bf16"] = plain_step(trainer, torch.bfloat16)
+    same = plain[f"plain {precision}" if precision == "bf16" else "plain"]
+    deviation = compare(trainer, same, example, _TOLERANCE[precision])
+    contenders = {
+        name: lambda step=step: step(example.images, example.labels, example.references)
+        for name, step in plain.items()
+    }
+    contenders["accl"] = lambda: trainer.step(example)
+    timings = interleaved(contenders, options.rounds, synchronize=options.device == "cuda")
+    if options.profile:
+        show_profile(trainer, example, f"width {width}, batch {batch}, {precision}")
+    return [
+        {
+            "width": width,
+            "batch": batch,
+            "precision": precision,
+            "step": name,
+            "ms": round(timing.milliseconds, 2),
+            "spread_ms": round(timing.spread, 2),
+            "times_faster_than_plain": round(timing.ratio, 3),
+            "gradient_deviation": f"{deviation:.1e}" if name == "accl" else "",
+        }
+        for name, timing in timings.items()
+    ]
+
+
+def make_trainer(width: int, batch: int, precision: str, options) -> Trainer:
+    """The harness's step on random images with a labelled square each."""
+    generator = torch.Generator().manual_seed(0)
+    size = options.size
+    images = torch.rand(batch, 1, size, size, generator=generator) * 2 - 1
+    masks = torch.zeros(batch, size, size, dtype=torch.uint8)
+    masks[:, size // 4 : size // 2, size // 4 : size // 2] = 1
+    weak = torch.full_like(masks, 255)
+    weak[:, size // 3 : size // 3 + 10, size // 3 : size // 3 + 10] = 1
+    names = [str(i) for i in range(batch)]
+    dataset = Dataset(images=images, names=names, masks=masks, weak_labels=weak)
+    config = make_config(
+        "paper",
+        method="unpaired_accl",
+        size=size,
+        depth=None,
+        width=width,
+        batch_size=batch,
+        # Random masks of dropout would differ from step to step.
+        dropout=0.0,
+        precision=precision,
+        accelerator=options.device,
+    )
+    return Trainer(config, dataset, None, load_ops(options.backend), launch(config))
+
+
+def plain_step(trainer: Trainer, autocast: torch.dtype | None) -> PlainStep:
+    """The plain step from the trainer's present weights, in PyTorch's own memory format."""
+    config, device = trainer.config, trainer.fabric.device
+    generator = build_generator(config).to(device)
+    discriminator = build_discriminator(config).to(device)
+    generator.load_state_dict(trainer.state.generator.state_dict())
+    discriminator.load_state_dict(trainer.state.discriminator.state_dict())
+    return PlainStep(
+        generator, discriminator, accl_weight=config.accl_weight, autocast=autocast, lr=config.lr
+    )
+
+
+def compare(trainer: Trainer, plain: PlainStep, example, tolerance: float) -> float:
+    """Relative difference of G's and D's gradients after the first step from the same weights."""
+    plain_d = []
+    plain.optimizer_d.register_step_post_hook(
+        lambda *_: plain_d.append(flat_gradients(plain.discriminator))
+    )
+    plain(example.images, example.labels, example.references)
+    trainer.step(example)
+    pairs = [
+        (flat_gradients(trainer.state.generator), flat_gradients(plain.generator)),
+        (flat_gradients(trainer.state.discriminator), plain_d[0]),
+    ]
+    deviation = max(((a - b).norm() / b.norm()).item() for a, b in pairs)
+    if not deviation <= tolerance:
+        raise SystemExit(f"results differ: gradients deviate by {deviation:.1e}")
+    return deviation
+
+
+def flat_gradients(network: nn.Module) -> torch.Tensor:
+    return torch.cat([p.grad.flatten() for p in network.parameters()]).clone()
+
+
+class _Named:
+    """The losses under a name that the profile shows."""
+
+    def __init__(self, ops):
+        self._ops = ops
+
+    def __getattr__(self, name: str):
+        function = getattr(self._ops, name)
+
+        def named(*arguments, **options):
+            with record_function(f"loss: {name}"):
+                return function(*arguments, **options)
+
+        return named
+
+
+def show_profile(trainer: Trainer, example, title: str) -> None:
+    """Time by operator, and the share of the losses: forward by name, backward by autograd node."""
+    ops, trainer.step.ops = trainer.step.ops, _Named(trainer.step.ops)
+    with profile(activities=[ProfilerActivity.CPU]) as record:
+        for _ in range(5):
+            trainer.step(example)
+    trainer.step.ops = ops
+    events = record.key_averages()
+    total = sum(event.self_cpu_time_total for event in events)
+    losses = sum(event.cpu_time_total for event in events if is_loss(event.key))
+    print(f"profile of {title}: the losses take {100 * losses / total:.2f} % of the step")
+    print(events.table(sort_by="self_cpu_time_total", row_limit=15, max_name_column_width=44))
+
+
+def is_loss(name: str) -> bool:
+    """A loss's forward (named above) or the backward node of a fused op."""
+    node = name.startswith("autograd::engine::evaluate_function") and "accl" in name.lower()
+    return name.startswith("loss: ") or node
+
+
+def write(folder: Path, rows: list[dict], options) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "train_step.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    head = "| " + " | ".join(rows[0]) + " |"
+    rule = "|" + "---|" * len(rows[0])
+    body = ["| " + " | ".join(str(v) for v in row.values()) + " |" for row in rows]
+    where = (
+        f"{datetime.date.today()}, {platform.machine()}, {options.threads} threads on "
+        f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}, torch "
+        f"{torch.__version__}, {options.size} x {options.size}, {options.backend} ops, "
+        f"{options.device}, median of {options.rounds} rounds"
+    )
+    text = "\n".join(("# One training step", "", where, "", head, rule, *body, ""))
+    (folder / "train_step.md").write_text(text, encoding="utf-8")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--widths", type=int, nargs="+", default=[16, 64])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--precisions", nargs="+", choices=list(_AUTOCAST), default=["32", "bf16"])
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--backend", choices=["fused", "reference"], default="fused")
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--out", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

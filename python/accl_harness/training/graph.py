@@ -1,0 +1,76 @@
+"""The whole training step as one CUDA graph: at batch 1 its launches cost more than its kernels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .step import Batch, TrainingStep
+
+WARM_UP = 3
+"""Steps before the recording: optimisers make their state, libraries choose their kernels."""
+
+
+class GraphedStep:
+    """Does what a :class:`TrainingStep` does, by replaying its recording.
+
+    The first steps and batches of another shape (an epoch's last) run as they are; all of them
+    are steps of the training. For one process; the optimisers must be ``capturable`` with their
+    rate in a tensor on the device.
+    """
+
+    def __init__(self, step: TrainingStep):
+        self.step = step
+        self.eager_steps = 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.static: Batch | None = None
+        self.stream = torch.cuda.Stream()
+
+    @property
+    def sums(self) -> Tensor:
+        """The statistics' sums, see :class:`TrainingStep`."""
+        return self.step.sums
+
+    def __call__(self, batch: Batch) -> None:
+        """One update of D and of G."""
+        if self.graph is None and self.eager_steps == WARM_UP:
+            self._record(batch)
+        if self.graph is None or not _same_shape(batch, self.static):
+            self._eager(batch)
+        else:
+            _copy(batch, self.static)
+            self.graph.replay()
+
+    def _eager(self, batch: Batch) -> None:
+        # On the stream of the recording, so that the caching allocator and cuDNN meet it there.
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            self.step(batch)
+        torch.cuda.current_stream().wait_stream(self.stream)
+        self.eager_steps += 1
+
+    def _record(self, batch: Batch) -> None:
+        """Record a step without running it; its inputs are then refilled in place."""
+        self.static = Batch(
+            images=batch.images.clone(),
+            labels=batch.labels.clone(),
+            masks=None if batch.masks is None else batch.masks.clone(),
+            references=None if batch.references is None else batch.references.clone(),
+        )
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph, stream=self.stream):
+            self.step(self.static)
+
+
+def _tensors(batch: Batch) -> list[Tensor]:
+    tensors = (batch.images, batch.labels, batch.masks, batch.references)
+    return [tensor for tensor in tensors if tensor is not None]
+
+
+def _same_shape(batch: Batch, static: Batch) -> bool:
+    return batch.images.shape == static.images.shape
+
+
+def _copy(batch: Batch, static: Batch) -> None:
+    for source, target in zip(_tensors(batch), _tensors(static), strict=True):
+        target.copy_(source)
