@@ -20,8 +20,14 @@ from torch import nn
 
 
 class Brightness(nn.Module):
+    """Logit 10 for white, -10 for black."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(10.0))
+
     def forward(self, images):
-        return 10 * images
+        return self.gain * images
 
 
 @pytest.fixture
