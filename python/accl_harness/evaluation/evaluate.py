@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from importlib.metadata import PackageNotFoundError, version
@@ -140,7 +141,9 @@ def versions() -> dict[str, str]:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
+            # A source tree on the path has no metadata, but its module knows.
+            module = sys.modules.get(package)
+            found[package] = getattr(module, "__version__", "not installed")
     return found
 
 
