@@ -1,4 +1,4 @@
-// Labels of any integer type as class codes.
+// Labels of any integer type, and the few pixels that carry one.
 #pragma once
 
 #include "../../kernels.h"
@@ -11,18 +11,13 @@ constexpr int32_t kIgnored = -1;
 constexpr int32_t kInvalid = -2;
 constexpr int kBlock = 1024;
 
-struct LabelBlock {
-  int32_t code[kBlock];                // class, kIgnored or kInvalid; only where labelled
-  bool labelled[kBlock / kLanes];      // whether sixteen pixels hold any code but kIgnored
-  int first_invalid;                   // in the block, or -1
+// The labelled pixels of a block, in order: work on them follows their number, not the block's.
+struct Labelled {
+  int n;
+  int first_invalid;             // position in the block, or -1
+  int16_t at[kBlock + kLanes];   // position in the block
+  int32_t code[kBlock + kLanes]; // class or kInvalid; kIgnored after the last
 };
-
-template <class Label>
-ACCL_HD int32_t label_code(Label label, int64_t ignore_index, int64_t labels) {
-  const int64_t value = int64_t(label);
-  if (value == ignore_index) return kIgnored;
-  return value >= 0 && value < labels ? int32_t(value) : kInvalid;
-}
 
 ACCL_HD bool all_equal_16(const uint8_t* bytes, uint8_t value) {
   uint64_t words[2];
@@ -32,42 +27,40 @@ ACCL_HD bool all_equal_16(const uint8_t* bytes, uint8_t value) {
 }
 
 template <class Label>
-ACCL_HD void decode_block(const Label* from, int n, int64_t ignore_index, int64_t labels,
-                          LabelBlock* block) {
+ACCL_HD void collect_block(const Label* from, int n, int64_t ignore_index, int64_t labels,
+                           Labelled* found) {
   const bool ignorable_byte = sizeof(Label) == 1 && int64_t(Label(ignore_index)) == ignore_index;
-  block->first_invalid = -1;
+  int count = 0, first_invalid = -1;
   for (int i = 0; i < n; i += kLanes) {
-    const int count = n - i < kLanes ? n - i : kLanes;
+    const int end = i + kLanes < n ? i + kLanes : n;
     // Most pixels are unlabelled: look at sixteen bytes at once.
-    if (ignorable_byte && count == kLanes &&
+    if (ignorable_byte && end == i + kLanes &&
         all_equal_16(reinterpret_cast<const uint8_t*>(from + i), uint8_t(ignore_index))) {
-      block->labelled[i / kLanes] = false;
       continue;
     }
-    int32_t* code = block->code + i;
-    int32_t highest = kIgnored;
-    bool invalid = false;
-    for (int j = 0; j < kLanes; ++j) {
-      code[j] = j < count ? label_code(from[i + j], ignore_index, labels) : kIgnored;
-      highest = code[j] > highest ? code[j] : highest;
-      invalid |= code[j] == kInvalid;
-    }
-    block->labelled[i / kLanes] = highest > kIgnored || invalid;
-    for (int j = 0; invalid && block->first_invalid < 0 && j < kLanes; ++j) {
-      if (code[j] == kInvalid) block->first_invalid = i + j;
+    for (int j = i; j < end; ++j) { // appends without a branch
+      const int64_t value = int64_t(from[j]);
+      const bool is_class = value >= 0 && value < labels;
+      found->at[count] = int16_t(j);
+      found->code[count] = is_class ? int32_t(value) : kInvalid;
+      count += value != ignore_index;
+      if (first_invalid < 0 && !is_class && value != ignore_index) first_invalid = j;
     }
   }
+  for (int j = 0; j < kLanes; ++j) found->code[count + j] = kIgnored;
+  found->n = count;
+  found->first_invalid = first_invalid;
 }
 
 // Pixels [begin, begin + n) of the image's labels, n <= kBlock.
-ACCL_HD void decode(const PixelArguments& a, int64_t image, int64_t begin, int n,
-                    LabelBlock* block) {
+ACCL_HD void collect(const PixelArguments& a, int64_t image, int64_t begin, int n,
+                     Labelled* found) {
   const int64_t labels = a.classes == 1 ? 2 : a.classes;
   const int64_t at = image * a.pixels + begin;
   switch (a.label_type) {
-#define ACCL_LABEL_CASE(name, type)                                                             \
-  case LabelType::name:                                                                         \
-    return decode_block(static_cast<const type*>(a.labels) + at, n, a.ignore_index, labels, block);
+#define ACCL_LABEL_CASE(name, type) \
+  case LabelType::name:             \
+    return collect_block(static_cast<const type*>(a.labels) + at, n, a.ignore_index, labels, found);
     ACCL_LABEL_CASE(kUInt8, uint8_t)
     ACCL_LABEL_CASE(kInt8, int8_t)
     ACCL_LABEL_CASE(kInt16, int16_t)
@@ -75,7 +68,7 @@ ACCL_HD void decode(const PixelArguments& a, int64_t image, int64_t begin, int n
     ACCL_LABEL_CASE(kInt64, int64_t)
 #undef ACCL_LABEL_CASE
     case LabelType::kBool: // every pixel is labelled: -1 is no bool
-      return decode_block(static_cast<const uint8_t*>(a.labels) + at, n, -1, labels, block);
+      return collect_block(static_cast<const uint8_t*>(a.labels) + at, n, -1, labels, found);
   }
 }
 
@@ -93,15 +86,17 @@ ACCL_HD Mask<double> code_is(const int32_t* code, int32_t value, double) {
   return mask;
 }
 
-// Weight of each pixel's class; 0 where ignored, NaN where the label is invalid.
+// Weight of each pixel's class, null: 1; 0 where ignored, NaN where the label is invalid.
 template <class T>
 ACCL_HD Lanes<T> pixel_weight(const int32_t* code, const T* weight) {
-  T values[kLanes];
-  for (int i = 0; i < kLanes; ++i) {
-    const T w = code[i] < 0 ? T(0) : weight ? weight[code[i]] : T(1);
-    values[i] = code[i] == kInvalid ? T(__builtin_nan("")) : w;
+  Lanes<T> w = Lanes<T>(1);
+  if (weight) {
+    T values[kLanes];
+    for (int i = 0; i < kLanes; ++i) values[i] = weight[code[i] < 0 ? 0 : code[i]];
+    w = load(values);
   }
-  return load(values);
+  w = select(code_is(code, kIgnored, T()), Lanes<T>(0), w);
+  return select(code_is(code, kInvalid, T()), Lanes<T>(T(__builtin_nan(""))), w);
 }
 
 } // namespace ACCL_ISA

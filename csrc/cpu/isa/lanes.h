@@ -24,6 +24,8 @@ namespace ACCL_ISA { // each instruction set its own types: nothing here may be 
 
 constexpr int kLanes = 16;
 
+#define ACCL_INLINE inline __attribute__((always_inline)) // for members; see ACCL_HD
+
 template <class T>
 struct Native;
 template <>
@@ -50,7 +52,7 @@ struct Lanes {
   typename Native<T>::type part[kParts];
 
   Lanes() = default;
-  __attribute__((always_inline)) Lanes(T x) {
+  ACCL_INLINE Lanes(T x) {
     for (int i = 0; i < kParts; ++i) part[i] = typename Native<T>::type{} + x;
   }
 };
@@ -223,12 +225,15 @@ ACCL_HD Lanes<float> load(const BFloat16* from) {
 }
 
 ACCL_HD void store(BFloat16* to, const Lanes<float>& x) {
-  uint32_t bits[kLanes];
-  std::memcpy(bits, &x, sizeof(bits));
-  for (int i = 0; i < kLanes; ++i) {
-    const uint32_t rounded = bits[i] + 0x7fff + ((bits[i] >> 16) & 1); // to nearest, ties to even
-    const bool is_nan = (bits[i] & 0x7fffffff) > 0x7f800000;
-    to[i].bits = uint16_t(is_nan ? 0x7fc0 : rounded >> 16);
+  constexpr int kPerPart = Lanes<float>::kPerPart;
+  typedef uint32_t Bits __attribute__((vector_size(ACCL_VECTOR_BYTES)));
+  typedef uint16_t Upper __attribute__((vector_size(ACCL_VECTOR_BYTES / 2)));
+  for (int i = 0; i < Lanes<float>::kParts; ++i) {
+    const Bits bits = (Bits)x.part[i];
+    const Bits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16; // to nearest, ties to even
+    const Bits is_nan = (Bits)((bits & 0x7fffffff) > 0x7f800000);
+    const Upper upper = __builtin_convertvector((is_nan & 0x7fc0) | (~is_nan & rounded), Upper);
+    std::memcpy(to + i * kPerPart, &upper, sizeof(upper));
   }
 }
 
@@ -329,13 +334,13 @@ struct Sum {
   double lane[kLanes] = {};
 
   template <class T>
-  __attribute__((always_inline)) void add(const Lanes<T>& x) {
+  ACCL_INLINE void add(const Lanes<T>& x) {
     T values[kLanes];
     store(values, x);
     for (int i = 0; i < kLanes; ++i) lane[i] += values[i];
   }
 
-  __attribute__((always_inline)) double total() const {
+  ACCL_INLINE double total() const {
     double sum = 0;
     for (int i = 0; i < kLanes; ++i) sum += lane[i];
     return sum;
