@@ -26,7 +26,8 @@ namespace cuda {
 constexpr int kThreads = ACCL_BLOCK_THREADS;
 constexpr int kWarp = 32;
 constexpr int kWarps = kThreads / kWarp;
-static_assert(kThreads % kWarp == 0 && kThreads <= 1024, "whole warps, at most the hardware's limit");
+static_assert(kThreads % kWarp == 0 && kThreads <= 1024,
+              "whole warps, at most the hardware's limit");
 
 // A chunk is the part of a row that one block sums: 16 elements a thread, 4096 in all. C + 2 sums
 // of 4 bytes to 4096 * (4 C + 1) bytes of float32 logits and uint8 labels is less than a

@@ -1,10 +1,12 @@
 // What the forward and the backward kernels on pixels share: one block walks chunks of images.
 #pragma once
 
-#include "labels.cuh" // first: it brings in the CUDA runtime, which math/ is compiled for
-#include "../math/size.h"
+#include <cuda_runtime.h> // first: math/ compiles for the device where it is there
 
 #include <initializer_list>
+
+#include "../math/size.h"
+#include "labels.cuh"
 
 namespace accl {
 namespace cuda {

@@ -1,8 +1,10 @@
 // Gradient of the logits, in one pass, from whichever gradients came: through the probabilities,
 // the cross-entropy, the penalty and the soft sizes.
-#include "pixels.cuh" // first: it brings in the CUDA runtime, which math/ is compiled for
+#include <cuda_runtime.h> // first: math/ compiles for the device where it is there
+
 #include "../math/logistic.h"
 #include "../math/softmax.h"
+#include "pixels.cuh"
 
 namespace accl {
 namespace cuda {
@@ -255,10 +257,10 @@ __global__ void __launch_bounds__(kThreads)
 template <class In>
 int backward(const PixelBackward& a, cudaStream_t stream) {
   constexpr int64_t size = GradientTile<In>::kElements;
-  const PixelPlan plan = plan_pixels<In>(
-      a, {size, (a.pixels + size - 1) / size},
-      {a.grad_probabilities, a.grad_logits,
-       a.ce_reduction == Reduction::kNone ? a.grad_ce : nullptr});
+  const PixelPlan plan =
+      plan_pixels<In>(a, {size, (a.pixels + size - 1) / size},
+                      {a.grad_probabilities, a.grad_logits,
+                       a.ce_reduction == Reduction::kNone ? a.grad_ce : nullptr});
   if (a.classes == 1) {
     ACCL_LAUNCH(binary_backward<In>, blocks_for(plan.units), stream, a, plan);
   } else {

@@ -1,30 +1,15 @@
 // segmentation_head, partial_cross_entropy and size_penalty: probabilities, soft sizes,
 // cross-entropy and penalty, eqs. (1) to (4), in one launch. Each block sums chunks of images; the
 // block that ends last adds the sums of all chunks and computes the scalars.
-#include "pixels.cuh" // first: it brings in the CUDA runtime, which math/ is compiled for
+#include <cuda_runtime.h> // first: math/ compiles for the device where it is there
+
 #include "../math/logistic.h"
 #include "../math/softmax.h"
-#include "reduce.cuh"
+#include "pixels_finish.cuh"
 
 namespace accl {
 namespace cuda {
 namespace {
-
-// Sums of an image, in this order: soft size of each class, cross-entropy, weight; those wanted.
-__device__ __forceinline__ int64_t sizes_of_image(const PixelForward& a) {
-  return a.soft_size ? a.classes : 0;
-}
-__device__ __forceinline__ int64_t sums_of_image(const PixelForward& a) {
-  return sizes_of_image(a) + (a.labels ? 2 : 0);
-}
-
-// a.partials: [B, sums, chunks], then what the last block makes of them for each image, [B, 2]:
-// cross-entropy and weight.
-template <class T>
-__device__ __forceinline__ T* partials_of_image(const PixelForward& a, const Chunks& chunks,
-                                                int64_t image) {
-  return static_cast<T*>(a.partials) + image * sums_of_image(a) * chunks.count;
-}
 
 template <class T>
 struct LabelSums {
@@ -47,78 +32,6 @@ template <class T>
 __device__ __forceinline__ T* loss_map(const PixelForward& a, int64_t image) {
   if (!a.ce || a.ce_reduction != Reduction::kNone) return nullptr;
   return static_cast<T*>(a.ce) + image * a.pixels;
-}
-
-// ---------------------------------------------------------------------------------------------
-// The last block
-
-template <class T>
-__device__ void finish_cross_entropy(const PixelForward& a, const T* images) {
-  T batch[2] = {T(0), T(0)}; // weight, images that have any
-  for (int64_t image = threadIdx.x; image < a.images; image += kThreads) {
-    const T weight = images[2 * image + 1];
-    batch[0] += weight;
-    batch[1] += T(weight != T(0));
-  }
-  block_sum(batch);
-  T loss[1] = {T(0)};
-  for (int64_t image = threadIdx.x; image < a.images; image += kThreads) {
-    const T sum = images[2 * image];
-    const T scale =
-        cross_entropy_scale(a.ce_reduction, images[2 * image + 1], batch[0], int64_t(batch[1]));
-    static_cast<T*>(a.ce_scale)[image] = scale;
-    // A NaN shows even where the weights add to 0: the label was invalid.
-    if (scale != T(0)) {
-      loss[0] += sum * scale;
-    } else if (sum != sum) {
-      loss[0] = sum;
-    }
-  }
-  block_sum(loss);
-  if (threadIdx.x == 0 && a.ce_reduction != Reduction::kNone) *static_cast<T*>(a.ce) = loss[0];
-}
-
-template <class T>
-__device__ void finish_penalty(const PixelForward& a) {
-  const T* const sizes = static_cast<const T*>(a.soft_size);
-  const T pair_scale = size_scale<T>(a.normalization, a.pixels, Reduction::kNone, 1);
-  T batch[2] = {T(0), T(0)}; // squared excess, pairs that carry a bound
-  for (int64_t pair = threadIdx.x; pair < a.images * a.classes; pair += kThreads) {
-    const Bounds<T> bounds = bounds_of<T>(a, pair / a.classes, pair % a.classes);
-    const T excess = size_excess(sizes[pair], bounds);
-    batch[0] += excess * excess;
-    batch[1] += T(is_bounded(bounds));
-    if (a.size_reduction == Reduction::kNone) {
-      static_cast<T*>(a.penalty)[pair] = excess * excess * pair_scale;
-    }
-  }
-  block_sum(batch);
-  if (threadIdx.x != 0) return;
-  const T scale = size_scale<T>(a.normalization, a.pixels, a.size_reduction, int64_t(batch[1]));
-  *static_cast<T*>(a.penalty_scale) = scale;
-  if (a.size_reduction != Reduction::kNone) *static_cast<T*>(a.penalty) = batch[0] * scale;
-}
-
-template <class T>
-__device__ void finish(const PixelForward& a, const Chunks& chunks) {
-  T* const images = partials_of_image<T>(a, chunks, a.images);
-  const int64_t width = sums_of_image(a), sizes = sizes_of_image(a);
-  add_partials(partials_of_image<T>(a, chunks, 0), a.images * width, chunks.count,
-               [&](int64_t i, T sum) {
-    const int64_t image = i / width, k = i % width;
-    if (k < sizes) {
-      static_cast<T*>(a.soft_size)[image * sizes + k] = sum;
-    } else {
-      images[2 * image + k - sizes] = sum;
-    }
-  });
-  __syncthreads(); // the sums of the images are written before any thread uses them
-  if (a.labels) finish_cross_entropy(a, images);
-  if (a.bounds) {
-    finish_penalty<T>(a);
-  } else if (a.penalty && threadIdx.x == 0) {
-    *static_cast<T*>(a.penalty) = *static_cast<T*>(a.penalty_scale) = T(0);
-  }
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -387,9 +300,9 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class In>
 int forward(const PixelForward& a, cudaStream_t stream) {
-  const PixelPlan plan = plan_pixels<In>(
-      a, chunks_of(a.pixels),
-      {a.probabilities, a.ce_reduction == Reduction::kNone ? a.ce : nullptr});
+  const PixelPlan plan =
+      plan_pixels<In>(a, chunks_of(a.pixels),
+                      {a.probabilities, a.ce_reduction == Reduction::kNone ? a.ce : nullptr});
   const int64_t blocks = blocks_for(plan.units);
   if (blocks > 1) {
     const cudaError_t error = cudaMemsetAsync(a.ticket, 0, sizeof(*a.ticket), stream);

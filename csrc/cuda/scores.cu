@@ -1,7 +1,9 @@
 // accl_loss and accl_discriminator_loss, eqs. (5) and (6): the fake and the real scores in one
 // launch. Each block sums chunks; the block that ends last adds the sums of all chunks.
-#include "memory.cuh" // first: it brings in the CUDA runtime, which math/ is compiled for
+#include <cuda_runtime.h> // first: math/ compiles for the device where it is there
+
 #include "../math/score_loss.h"
+#include "memory.cuh"
 #include "reduce.cuh"
 
 namespace accl {
@@ -27,8 +29,8 @@ ScorePlan plan_scores(const ScoreArguments& a, int32_t groups) {
   plan.units = plan.chunks[0].count + plan.chunks[1].count;
   if (a.elementwise) plan.aligned = is_aligned(a.loss, 16) && is_aligned(a.grad_loss, 16);
   for (int32_t g = 0; g < a.groups; ++g) {
-    plan.aligned = plan.aligned && is_aligned(a.group[g].scores, 16) &&
-                   is_aligned(a.group[g].grad_scores, 16);
+    plan.aligned =
+        plan.aligned && is_aligned(a.group[g].scores, 16) && is_aligned(a.group[g].grad_scores, 16);
   }
   return plan;
 }
@@ -189,9 +191,7 @@ int score_backward(const ScoreArguments& a, void* stream) {
   });
 }
 
-const char* error_string(int error) {
-  return cudaGetErrorString(static_cast<cudaError_t>(error));
-}
+const char* error_string(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
 
 } // namespace cuda
 } // namespace accl

@@ -1,0 +1,13 @@
+# Copies csrc/ to TO and takes the first call of CALL out of its cuda/reduce.cuh.
+file(REMOVE_RECURSE "${TO}")
+file(COPY "${SOURCE}/cuda" "${SOURCE}/math" "${SOURCE}/kernels.h" DESTINATION "${TO}")
+file(READ "${TO}/cuda/reduce.cuh" text)
+string(FIND "${text}" "${CALL}();" at)
+if(at EQUAL -1)
+  message(FATAL_ERROR "cuda/reduce.cuh has no ${CALL}() to take out")
+endif()
+string(LENGTH "${CALL}();" length)
+math(EXPR after "${at} + ${length}")
+string(SUBSTRING "${text}" 0 ${at} head)
+string(SUBSTRING "${text}" ${after} -1 tail)
+file(WRITE "${TO}/cuda/reduce.cuh" "${head}${tail}")
