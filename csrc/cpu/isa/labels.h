@@ -19,37 +19,60 @@ struct Labelled {
   int32_t code[kBlock + kLanes]; // class or kInvalid; kIgnored after the last
 };
 
-ACCL_HD bool all_equal_16(const uint8_t* bytes, uint8_t value) {
-  uint64_t words[2];
-  std::memcpy(words, bytes, 16);
-  const uint64_t wanted = value * 0x0101010101010101u;
-  return ((words[0] ^ wanted) | (words[1] ^ wanted)) == 0;
+// The high bit of every byte that differs from value, in eight bytes.
+ACCL_HD uint64_t differing_bytes(const void* bytes, uint8_t value) {
+  uint64_t word;
+  std::memcpy(&word, bytes, 8);
+  const uint64_t low_bits = 0x7f7f7f7f7f7f7f7f;
+  const uint64_t difference = word ^ (value * 0x0101010101010101u);
+  return (((difference & low_bits) + low_bits) | difference) & ~low_bits;
 }
+
+// Appends in place, so that whether a pixel counts costs no branch.
+struct Collector {
+  Labelled* found;
+  int64_t ignore_index;
+  int64_t labels;
+  int count;
+
+  ACCL_INLINE void append(int at, int64_t value) {
+    const bool is_class = (value >= 0) & (value < labels);
+    found->at[count] = int16_t(at);
+    found->code[count] = is_class ? int32_t(value) : kInvalid;
+    count += value != ignore_index;
+  }
+};
 
 template <class Label>
 ACCL_HD void collect_block(const Label* from, int n, int64_t ignore_index, int64_t labels,
                            Labelled* found) {
+  Collector collector = {found, ignore_index, labels, 0};
+  int i = 0;
+  // Most pixels are unlabelled: bytes are looked at eight at a time.
   const bool ignorable_byte = sizeof(Label) == 1 && int64_t(Label(ignore_index)) == ignore_index;
-  int count = 0, first_invalid = -1;
-  for (int i = 0; i < n; i += kLanes) {
-    const int end = i + kLanes < n ? i + kLanes : n;
-    // Most pixels are unlabelled: look at sixteen bytes at once.
-    if (ignorable_byte && end == i + kLanes &&
-        all_equal_16(reinterpret_cast<const uint8_t*>(from + i), uint8_t(ignore_index))) {
-      continue;
-    }
-    for (int j = i; j < end; ++j) { // appends without a branch
-      const int64_t value = int64_t(from[j]);
-      const bool is_class = value >= 0 && value < labels;
-      found->at[count] = int16_t(j);
-      found->code[count] = is_class ? int32_t(value) : kInvalid;
-      count += value != ignore_index;
-      if (first_invalid < 0 && !is_class && value != ignore_index) first_invalid = j;
+  constexpr uint64_t kAll = 0x8080808080808080;
+  for (; ignorable_byte && i + 8 <= n; i += 8) {
+    uint64_t labelled = differing_bytes(from + i, uint8_t(ignore_index));
+    if (labelled == kAll) {
+      for (int j = i; j < i + 8; ++j) collector.append(j, int64_t(from[j]));
+    } else {
+      for (; labelled != 0; labelled &= labelled - 1) {
+        const int j = i + (__builtin_ctzll(labelled) >> 3); // little-endian
+        collector.append(j, int64_t(from[j]));
+      }
     }
   }
-  for (int j = 0; j < kLanes; ++j) found->code[count + j] = kIgnored;
-  found->n = count;
-  found->first_invalid = first_invalid;
+  for (; i < n; ++i) collector.append(i, int64_t(from[i]));
+  found->n = collector.count;
+  for (int j = 0; j < kLanes; ++j) found->code[found->n + j] = kIgnored;
+  found->first_invalid = -1;
+  bool invalid = false;
+  for (int j = 0; j < found->n; ++j) invalid |= found->code[j] == kInvalid;
+  for (int j = 0; invalid && j < found->n; ++j) {
+    if (found->code[j] != kInvalid) continue;
+    found->first_invalid = found->at[j];
+    break;
+  }
 }
 
 // Pixels [begin, begin + n) of the image's labels, n <= kBlock.
