@@ -159,7 +159,10 @@ def _score_term(scores: Tensor, target: float, criterion: str) -> Tensor:
     scores = _accumulation(scores)
     if criterion == "lsgan":
         return (scores - target) ** 2
-    return _softplus(scores) - target * scores
+    # softplus(d) - t d in two parts that do not cancel; one without weight is left out, for it
+    # would be 0 * inf at an infinite score.
+    parts = ((1 - target, scores), (target, -scores))
+    return sum(weight * _softplus(x) for weight, x in parts if weight != 0)
 
 
 def _reduce(loss: Tensor, reduction: str) -> Tensor:
@@ -177,7 +180,7 @@ def _pixel_terms(
 ) -> _PixelTerms:
     classes = rows.shape[1]
     n_labels = max(classes, 2)
-    code = labels.reshape(rows.shape[0], -1).long()
+    code = labels.flatten(1).long()
     labelled = code != ignore_index if labels.dtype != torch.bool else torch.ones_like(code) > 0
     invalid = labelled & ((code < 0) | (code >= n_labels))
     if arguments.values_are_at_hand(labels):
