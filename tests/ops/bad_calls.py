@@ -1,0 +1,164 @@
+"""The table of bad calls: op, arguments, options, exception, exact message."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import bool as boolean
+from torch import complex64, float8_e5m2, float16, float32, int32, int64, uint8, uint16
+
+
+@dataclass(frozen=True)
+class T:
+    """A tensor to be made on the device of the test, or on the other one."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype = float32
+    elsewhere: bool = False
+    grad: bool = False
+
+    def make(self, device: str, other: str) -> torch.Tensor:
+        return torch.zeros(
+            self.shape,
+            dtype=self.dtype,
+            device=other if self.elsewhere else device,
+            requires_grad=self.grad,
+        )
+
+
+SCORES, LOGITS, LABELS = T((2, 1, 3, 3)), T((2, 1, 4, 5)), T((2, 4, 5), uint8)
+
+FLOATING = "must be float16, bfloat16, float32 or float64, got"
+INTEGERS = "labels must be uint8, int8, int16, int32, int64 or bool, got"
+RANK = "logits must have shape [B, C, *S] with 1 to 3 spatial dimensions, got"
+CRITERION = "criterion must be 'lsgan', 'vanilla' or 'hinge', got"
+REDUCTION = "reduction must be 'mean', 'sum' or 'none', got"
+LABEL_REDUCTION = "reduction must be 'mean', 'image_mean', 'sum' or 'none', got"
+NORMALIZE = "normalize must be 'area', 'none' or 'area2', got"
+FIT = "labels must have shape [2, 4, 5] or [2, 1, 4, 5] to match logits [2, 1, 4, 5], got"
+WEIGHT = "weight must have shape [2], one value a class, got"
+BROADCAST = "bounds must broadcast to [B, C, 2] = [2, 1, 2], got"
+PAIR = "bounds must be a pair of numbers or a tensor, got"
+# {device} and {other} stand for the two devices.
+ELSEWHERE = "must be on the device of logits ({device}), got {other}"
+
+
+# Scores: (arguments, options, exception, message)
+
+GENERATOR = [
+    ([T((2, 3), int64)], {}, TypeError, f"scores {FLOATING} int64"),
+    ([T((2, 3), uint8)], {}, TypeError, f"scores {FLOATING} uint8"),
+    ([T((2, 3), boolean)], {}, TypeError, f"scores {FLOATING} bool"),
+    ([T((2, 3), complex64)], {}, TypeError, f"scores {FLOATING} complex64"),
+    ([T((2, 3), float8_e5m2)], {}, TypeError, f"scores {FLOATING} float8_e5m2"),
+    ([SCORES], {"criterion": "wgan"}, ValueError, f"{CRITERION} 'wgan'"),
+    ([SCORES], {"criterion": "LSGAN"}, ValueError, f"{CRITERION} 'LSGAN'"),
+    ([SCORES], {"reduction": "image_mean"}, ValueError, f"{REDUCTION} 'image_mean'"),
+    ([SCORES], {"reduction": ""}, ValueError, f"{REDUCTION} ''"),
+]
+
+SAME_DTYPE = "real_scores must have the dtype of fake_scores (float32), got float16"
+SAME_DEVICE = "real_scores must be on the device of fake_scores ({device}), got {other}"
+SAME_SHAPE = (
+    "real_scores must have the shape of fake_scores for reduction 'none' ([2, 1, 3, 3]), got"
+)
+DISCRIMINATOR = [
+    ([T((2,), int32), T((2,), int32)], {}, TypeError, f"fake_scores {FLOATING} int32"),
+    ([SCORES, T((2,), boolean)], {}, TypeError, f"real_scores {FLOATING} bool"),
+    ([SCORES, T((2,), float16)], {}, TypeError, SAME_DTYPE),
+    ([SCORES, T((2,), elsewhere=True)], {}, ValueError, SAME_DEVICE),
+    ([SCORES, T((2, 9))], {"reduction": "none"}, ValueError, f"{SAME_SHAPE} [2, 9]"),
+    ([SCORES, SCORES], {"criterion": "bce"}, ValueError, f"{CRITERION} 'bce'"),
+    ([SCORES, SCORES], {"reduction": "avg"}, ValueError, f"{REDUCTION} 'avg'"),
+]
+
+
+# Pixels, for every op that takes the argument: (argument, exception, message)
+
+BAD_LOGITS = [
+    (T((2, 1, 4, 5), int64), TypeError, f"logits {FLOATING} int64"),
+    (T((2, 1, 4, 5), complex64), TypeError, f"logits {FLOATING} complex64"),
+    (T(()), ValueError, f"{RANK} []"),
+    (T((4, 5)), ValueError, f"{RANK} [4, 5]"),
+    (T((2, 1, 2, 2, 2, 2)), ValueError, f"{RANK} [2, 1, 2, 2, 2, 2]"),
+    (T((2, 0, 4, 5)), ValueError, "logits must have at least one class, got [2, 0, 4, 5]"),
+]
+
+BAD_LABELS = [
+    (T((2, 4, 5), float32), TypeError, f"{INTEGERS} float32"),
+    (T((2, 4, 5), uint16), TypeError, f"{INTEGERS} uint16"),
+    (T((2, 4, 5), complex64), TypeError, f"{INTEGERS} complex64"),
+    (T((2, 4, 5), uint8, elsewhere=True), ValueError, f"labels {ELSEWHERE}"),
+    (T((2, 5, 4), uint8), ValueError, f"{FIT} [2, 5, 4]"),
+    (T((1, 4, 5), uint8), ValueError, f"{FIT} [1, 4, 5]"),
+    (T((2, 2, 4, 5), uint8), ValueError, f"{FIT} [2, 2, 4, 5]"),
+    (T((2, 4, 5, 1), uint8), ValueError, f"{FIT} [2, 4, 5, 1]"),
+    (T((2, 20), uint8), ValueError, f"{FIT} [2, 20]"),
+    (T((4, 5), uint8), ValueError, f"{FIT} [4, 5]"),
+    (T((), uint8), ValueError, f"{FIT} []"),
+]
+
+BAD_WEIGHTS = [
+    (T((3,)), ValueError, f"{WEIGHT} [3]"),
+    (T(()), ValueError, f"{WEIGHT} []"),
+    (T((1, 2)), ValueError, f"{WEIGHT} [1, 2]"),
+    (T((2,), int64), TypeError, "weight must be a floating dtype, got int64"),
+    (T((2,), boolean), TypeError, "weight must be a floating dtype, got bool"),
+    (T((2,), complex64), TypeError, "weight must be a floating dtype, got complex64"),
+    (T((2,), elsewhere=True), ValueError, f"weight {ELSEWHERE}"),
+    (T((2,), grad=True), ValueError, "weight must not require grad"),
+]
+
+BAD_BOUNDS = [
+    ((5, 3), ValueError, "bounds must satisfy a <= b, got (5.0, 3.0)"),
+    ([0.5, -2], ValueError, "bounds must satisfy a <= b, got (0.5, -2.0)"),
+    ((1, 2, 3), TypeError, f"{PAIR} (1, 2, 3)"),
+    ((1,), TypeError, f"{PAIR} (1,)"),
+    (7, TypeError, f"{PAIR} 7"),
+    (("a", "b"), TypeError, f"{PAIR} ('a', 'b')"),
+    ((None, 3), TypeError, f"{PAIR} (None, 3)"),
+    (T(()), ValueError, f"{BROADCAST} []"),
+    (T((2, 1)), ValueError, f"{BROADCAST} [2, 1]"),
+    (T((3, 2)), ValueError, f"{BROADCAST} [3, 2]"),
+    (T((3, 1, 2)), ValueError, f"{BROADCAST} [3, 1, 2]"),
+    (T((1, 2, 1, 2)), ValueError, f"{BROADCAST} [1, 2, 1, 2]"),
+    (T((2,), boolean), TypeError, "bounds must be a real dtype, got bool"),
+    (T((2,), complex64), TypeError, "bounds must be a real dtype, got complex64"),
+    (T((2,), elsewhere=True), ValueError, f"bounds {ELSEWHERE}"),
+    (T((2,), grad=True), ValueError, "bounds must not require grad"),
+]
+
+
+def rows():
+    for arguments, *rest in GENERATOR:
+        yield "accl_loss", arguments, *rest
+    for arguments, *rest in DISCRIMINATOR:
+        yield "accl_discriminator_loss", arguments, *rest
+    for bad, *rest in BAD_LOGITS:
+        yield "size_penalty", [bad, (1, 2)], {}, *rest
+    for bad, *rest in BAD_BOUNDS:
+        yield "size_penalty", [LOGITS, bad], {}, *rest
+        yield "segmentation_head", [LOGITS, LABELS, bad], {}, *rest
+    for op in ("partial_cross_entropy", "segmentation_head"):
+        for bad, *rest in BAD_LOGITS:
+            yield op, [bad, LABELS], {}, *rest
+        for bad, *rest in BAD_LABELS:
+            yield op, [LOGITS, bad], {}, *rest
+        for bad, *rest in BAD_WEIGHTS:
+            yield op, [LOGITS, LABELS], {"weight": bad}, *rest
+        three = T((2, 3, 4, 5))
+        message = "bool labels need logits with one class, got 3 classes"
+        yield op, [three, T((2, 4, 5), boolean)], {}, TypeError, message
+        message = "weight must have shape [3], one value a class, got [2]"
+        yield op, [three, LABELS], {"weight": T((2,))}, ValueError, message
+    for op, arguments, option, value, message in (
+        ("partial_cross_entropy", [LOGITS, LABELS], "reduction", "average", LABEL_REDUCTION),
+        ("size_penalty", [LOGITS, (1, 2)], "reduction", "image_mean", REDUCTION),
+        ("size_penalty", [LOGITS, (1, 2)], "normalize", "mean", NORMALIZE),
+        ("segmentation_head", [LOGITS, LABELS], "normalize", "pixels", NORMALIZE),
+    ):
+        yield op, arguments, {option: value}, ValueError, f"{message} '{value}'"
+
+
+ROWS = list(rows())

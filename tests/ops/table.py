@@ -1,0 +1,150 @@
+"""One small call of every op with every option that changes its formula, for the tests that hold
+for all: derivatives, memory, determinism, tracing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import accl_ext
+
+from .oracle import as_tuple, make_labels, make_logits
+
+
+@dataclass(frozen=True)
+class Case:
+    """``run(api, *inputs())`` calls one op; inputs are its differentiable tensors."""
+
+    id: str
+    op: str
+    inputs: Callable[[torch.dtype, tuple[int, ...]], tuple[Tensor, ...]]
+    arguments: Callable[..., tuple]  # (inputs, spatial) -> the other positional arguments
+    options: dict
+
+    def make(
+        self, dtype: torch.dtype = torch.float64, spatial: tuple[int, ...] = (3, 3)
+    ) -> tuple[list[Tensor], Callable]:
+        """Leaves, and function(api, *leaves) -> tuple of outputs."""
+        leaves = [x.requires_grad_() for x in self.inputs(dtype, spatial)]
+        others = self.arguments(spatial)
+        return leaves, lambda api, *inputs: self.call(api, inputs, others)
+
+    def call(self, api, inputs, others, **changes) -> tuple[Tensor, ...]:
+        return as_tuple(getattr(api, self.op)(*inputs, *others, **{**self.options, **changes}))
+
+
+def _score_cases():
+    for criterion in ("lsgan", "vanilla", "hinge"):
+        for reduction in ("mean", "sum", "none"):
+            options = {"criterion": criterion, "reduction": reduction}
+            yield Case(
+                f"accl_loss-{criterion}-{reduction}",
+                "accl_loss",
+                lambda dtype, spatial: (make_logits(2, 1, spatial, dtype),),
+                lambda spatial: (),
+                {"target": 0.9, **options},
+            )
+            yield Case(
+                f"discriminator-{criterion}-{reduction}",
+                "accl_discriminator_loss",
+                lambda dtype, spatial: (
+                    make_logits(2, 1, spatial, dtype),
+                    make_logits(2, 1, spatial, dtype),
+                ),
+                lambda spatial: (),
+                {"fake_target": 0.1, "real_target": 0.9, "scale": 0.5, **options},
+            )
+
+
+BATCH = 3
+
+
+def _pixel_inputs(classes: int):
+    return lambda dtype, spatial: (make_logits(BATCH, classes, spatial, dtype),)
+
+
+def size_bounds(classes: int, pixels: int) -> Tensor:
+    """Image 0 lies below its bounds, image 1 above, image 2 inside or has no bound."""
+    bounds = torch.tensor([[0.96, 0.99], [0.001, 0.01], [0.001, 0.999]]) * pixels
+    bounds = bounds.unsqueeze(1).repeat(1, classes, 1)
+    bounds[2, 0] = torch.tensor([float("-inf"), float("nan")])
+    return bounds
+
+
+def _pixels(spatial: tuple[int, ...]) -> int:
+    return int(torch.Size(spatial).numel())
+
+
+def _pixel_cases():
+    for classes in (1, 3):
+        weight = torch.tensor([0.5, 2.0, 1.25])[: max(classes, 2)]
+        for reduction in ("mean", "image_mean", "sum", "none"):
+            for name, w in (("plain", None), ("weighted", weight)):
+                yield Case(
+                    f"partial_ce-C{classes}-{reduction}-{name}",
+                    "partial_cross_entropy",
+                    _pixel_inputs(classes),
+                    lambda spatial, c=classes: (make_labels(BATCH, c, spatial),),
+                    {"reduction": reduction, "weight": w},
+                )
+        for normalize in ("area", "none", "area2"):
+            for reduction in ("mean", "sum", "none"):
+                yield Case(
+                    f"size_penalty-C{classes}-{normalize}-{reduction}",
+                    "size_penalty",
+                    _pixel_inputs(classes),
+                    lambda spatial, c=classes: (size_bounds(c, _pixels(spatial)),),
+                    {"normalize": normalize, "reduction": reduction},
+                )
+        for name, bounded in (("bounds", True), ("no_bounds", False)):
+            yield Case(
+                f"head-C{classes}-{name}",
+                "segmentation_head",
+                _pixel_inputs(classes),
+                lambda spatial, c=classes, bounded=bounded: (
+                    make_labels(BATCH, c, spatial),
+                    size_bounds(c, _pixels(spatial)) if bounded else None,
+                ),
+                {"weight": weight if bounded else None},
+            )
+
+
+CASES = [*_score_cases(), *_pixel_cases()]
+# One of each op, for what does not depend on its options.
+FEW = [
+    case
+    for case in CASES
+    if case.id
+    in (
+        "accl_loss-lsgan-mean",
+        "accl_loss-vanilla-none",
+        "discriminator-vanilla-mean",
+        "discriminator-lsgan-none",
+        "partial_ce-C1-mean-plain",
+        "partial_ce-C3-image_mean-weighted",
+        "partial_ce-C1-none-weighted",
+        "size_penalty-C1-area-mean",
+        "size_penalty-C3-none-none",
+        "head-C1-bounds",
+        "head-C3-bounds",
+        "head-C1-no_bounds",
+    )
+]
+
+
+def cases(which: list[Case]) -> dict:
+    """Arguments of pytest.mark.parametrize."""
+    return {"argnames": "case", "argvalues": which, "ids": [case.id for case in which]}
+
+
+def outputs_and_gradients(
+    case: Case, dtype: torch.dtype = torch.float32, spatial: tuple[int, ...] = (33, 31)
+) -> list[Tensor]:
+    """What a fused op returns and the gradients of its inputs, for random incoming gradients."""
+    leaves, run = case.make(dtype, spatial)
+    outputs = run(accl_ext, *leaves)
+    gradients = torch.autograd.grad(outputs, leaves, [torch.randn_like(x) for x in outputs])
+    return [x.detach() for x in (*outputs, *gradients)]

@@ -1,0 +1,206 @@
+"""Tracing and transforms of the ops: opcheck, meta and fake tensors, torch.func, forward mode."""
+
+import pytest
+import torch
+import torch.autograd.forward_ad as forward_ad
+from ops.oracle import DTYPES, as_tuple, dtype_id, make_labels, make_logits
+from ops.table import FEW, cases, size_bounds
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.library import opcheck
+
+import accl_ext
+from accl_ext import reference
+
+ops = torch.ops.accl_ext
+
+
+def op_samples():
+    for criterion in ("lsgan", "vanilla", "hinge"):
+        for reduction in ("mean", "none"):
+            x, y = make_logits(2, 1), make_logits(2, 1)
+            x.requires_grad_(), y.requires_grad_()
+            g = torch.ones((), dtype=x.dtype)
+            if reduction == "none":
+                g = torch.ones_like(x)
+            g.requires_grad_()
+            options = (0.1, 0.9, criterion, 0.5, reduction)
+            name = f"{criterion}-{reduction}"
+            yield f"accl_loss-{name}", ops.accl_loss, (x, 1.0, criterion, reduction)
+            yield (
+                f"accl_loss_backward-{name}",
+                ops._accl_loss_backward,
+                (g, x, 1.0, criterion, reduction),
+            )
+            yield f"discriminator-{name}", ops.accl_discriminator_loss, (x, y, *options)
+            yield (
+                f"discriminator_backward-{name}",
+                ops._accl_discriminator_loss_backward,
+                (g, x, y, *options),
+            )
+    for classes in (1, 3):
+        for weight in (None, torch.rand(max(classes, 2))):
+            z, y = make_logits(3, classes).requires_grad_(), make_labels(3, classes)
+            bounds = size_bounds(classes, 35)
+            name = f"C{classes}-{'plain' if weight is None else 'weighted'}"
+            for r in ("mean", "image_mean", "sum", "none"):
+                yield (
+                    f"partial_cross_entropy-{name}-{r}",
+                    ops.partial_cross_entropy,
+                    (z, y, 255, weight, r),
+                )
+            for r in ("mean", "sum", "none"):
+                yield f"size_penalty-{name}-{r}", ops.size_penalty, (z, bounds, "area", r)
+            for b in (None, bounds):
+                yield (
+                    f"segmentation_head-{name}-{'free' if b is None else 'bounds'}",
+                    ops.segmentation_head,
+                    (z, y, b, 255, weight, "area"),
+                )
+            head = ops.segmentation_head(z.detach(), y, bounds, 255, weight, "area")
+            p, ce, penalty, size, ce_scale, penalty_scale = head
+            saved = (z, y, bounds, size.requires_grad_(), ce_scale, penalty_scale, 255, weight)
+            given = [torch.ones_like(x).requires_grad_() for x in (p, ce, penalty, size)]
+            for absent in (None, 0, 1, 2, 3):
+                g = [None if i == absent else x for i, x in enumerate(given)]
+                yield (
+                    f"pixel_backward-{name}-without-{absent}",
+                    ops._pixel_backward,
+                    (*g, *saved, "area", "mean", "mean"),
+                )
+
+
+torch.manual_seed(0)
+SAMPLES = list(op_samples())
+
+
+@pytest.mark.parametrize(("op", "arguments"), [s[1:] for s in SAMPLES], ids=[s[0] for s in SAMPLES])
+def test_opcheck(op, arguments):
+    opcheck(op.default, arguments)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
+@pytest.mark.parametrize(**cases(FEW))
+def test_meta_tensors_have_the_real_ones_shape_and_strides(case, dtype):
+    leaves, others = case.make(dtype, (5, 7))[0], case.arguments((5, 7))
+    real = case.call(accl_ext, leaves, others)
+    gradients = torch.autograd.grad(real, leaves, [torch.ones_like(x) for x in real])
+    moved = [x.detach().to("meta").requires_grad_() for x in leaves]
+    others = [None if x is None else x.to("meta") for x in others]
+    tensors = {k: v.to("meta") for k, v in case.options.items() if isinstance(v, torch.Tensor)}
+    meta = case.call(accl_ext, moved, others, **tensors)
+    meta_gradients = torch.autograd.grad(meta, moved, [torch.ones_like(x) for x in meta])
+    for a, b in zip((*real, *gradients), (*meta, *meta_gradients), strict=True):
+        assert b.is_meta
+        assert (a.shape, a.dtype, a.stride()) == (b.shape, b.dtype, b.stride())
+
+
+@pytest.mark.parametrize("bounds", [(1.25, 2.5), [3, 4]], ids=str)
+def test_pairs_of_bounds_under_fake_tensors_before_and_after_real_ones(bounds):
+    z, y = make_logits(2, 1, dtype=torch.float32), make_labels(2, 1)
+    for api in (accl_ext, reference):
+        for _ in range(2):
+            with FakeTensorMode() as mode:
+                fake = api.size_penalty(mode.from_tensor(z), bounds)
+                head = api.segmentation_head(mode.from_tensor(z), mode.from_tensor(y), bounds)
+            assert fake.shape == head.size_penalty.shape == ()
+            real = api.size_penalty(z, bounds)
+            assert torch.equal(real, api.segmentation_head(z, y, bounds).size_penalty)
+            assert real > 0
+
+
+# ---------------------------------------------------------------------------------------------
+# C++ autograd functions refuse torch.func and forward mode; the reference takes them
+
+
+def scalar(api, case, others):
+    return lambda *x: sum(o.sum() for o in case.call(api, x, others))
+
+
+@pytest.mark.parametrize(**cases(FEW))
+def test_torch_func_grad(case):
+    leaves, others = case.make()[0], case.arguments((3, 3))
+    inputs = [x.detach() for x in leaves]
+    with pytest.raises(RuntimeError, match="functorch transforms"):
+        torch.func.grad(scalar(accl_ext, case, others))(*inputs)
+    got = torch.func.grad(scalar(reference, case, others))(*inputs)
+    (wanted, *_) = torch.autograd.grad(scalar(accl_ext, case, others)(*leaves), leaves)
+    torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(**cases(FEW))
+def test_torch_func_jvp(case):
+    """Never a silent tangent of 0."""
+    leaves, others = case.make()[0], case.arguments((3, 3))
+    inputs = tuple(x.detach() for x in leaves)
+    tangents = tuple(torch.randn_like(x) for x in inputs)
+    with pytest.raises(RuntimeError):
+        torch.func.jvp(scalar(accl_ext, case, others), inputs, tangents)
+    _, got = torch.func.jvp(scalar(reference, case, others), inputs, tangents)
+    gradients = torch.autograd.grad(scalar(accl_ext, case, others)(*leaves), leaves)
+    wanted = sum((g * t).sum() for g, t in zip(gradients, tangents, strict=True))
+    torch.testing.assert_close(got, wanted, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("requires_grad", [False, True])
+@pytest.mark.parametrize(**cases(FEW))
+def test_forward_mode(case, requires_grad):
+    leaves, others = case.make()[0], case.arguments((3, 3))
+    with forward_ad.dual_level():
+        dual = [
+            forward_ad.make_dual(x.detach().requires_grad_(requires_grad), torch.ones_like(x))
+            for x in leaves
+        ]
+        with pytest.raises(RuntimeError, match="jvp is not implemented"):
+            case.call(accl_ext, dual, others)
+        for output in case.call(reference, dual, others):
+            if case.id != "head-C1-no_bounds":
+                assert forward_ad.unpack_dual(output).tangent is not None
+
+
+def test_hessian_by_torch_func_of_the_reference():
+    z, y = make_logits(1, 1, (4,)), make_labels(1, 1, (4,), labelled=1)
+    hessian = torch.func.hessian(lambda x: reference.partial_cross_entropy(x, y))(z).view(4, 4)
+    p = z.sigmoid().flatten()
+    torch.testing.assert_close(hessian, torch.diag(p * (1 - p) / 4))
+
+
+def test_vmap_of_losses():
+    """torch falls back on one call for each element: slow, and right."""
+    z, y = make_logits(6, 1).unsqueeze(1), make_labels(6, 1).unsqueeze(1)
+    leaf = z.clone().requires_grad_()
+    got = torch.vmap(accl_ext.partial_cross_entropy)(leaf, y)
+    wanted = torch.stack([accl_ext.partial_cross_entropy(a, b) for a, b in zip(z, y, strict=True)])
+    assert torch.equal(got, wanted)
+    got.sum().backward()
+    each = z.clone().requires_grad_()
+    sum(accl_ext.partial_cross_entropy(a, b) for a, b in zip(each, y, strict=True)).backward()
+    torch.testing.assert_close(leaf.grad, each.grad)
+
+
+def test_inference_mode_and_no_grad():
+    z, y = make_logits(2, 1), make_labels(2, 1)
+    wanted = accl_ext.segmentation_head(z, y, (1.5, 2.5))
+    with torch.inference_mode():
+        inference = accl_ext.segmentation_head(z, y, (1.5, 2.5))
+    with torch.no_grad():
+        plain = accl_ext.segmentation_head(z.requires_grad_(), y, (1.5, 2.5))
+    for a, b, c in zip(wanted, inference, plain, strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(a, c)
+        assert not c.requires_grad
+    # Bounds first seen in inference mode are usable in training.
+    with torch.inference_mode():
+        accl_ext.size_penalty(z.detach(), (0.123, 0.456))
+    accl_ext.size_penalty(z, (0.123, 0.456)).backward()
+    assert z.grad.isfinite().all()
+
+
+def test_outputs_are_named():
+    head = as_tuple(accl_ext.segmentation_head(make_logits(1, 1), make_labels(1, 1)))
+    assert len(head) == 4
+    assert accl_ext.SegmentationHeadOutput._fields == (
+        "probabilities",
+        "partial_ce",
+        "size_penalty",
+        "soft_size",
+    )

@@ -1,0 +1,186 @@
+"""torch.compile: whole graphs, no recompilation when sizes, bounds or weights change, the same
+numbers, and what is refused."""
+
+import pytest
+import torch
+from ops.oracle import as_tuple, make_labels, make_logits
+from ops.table import FEW, cases
+from torch._dynamo.testing import CompileCounterWithBackend
+
+import accl_ext
+from accl_ext import reference
+
+BACKENDS = ["eager", "aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(autouse=True)
+def _forget_graphs():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def counting(function, backend="aot_eager", **options):
+    counter = CompileCounterWithBackend(backend)
+    return torch.compile(function, backend=counter, fullgraph=True, **options), counter
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(**cases(FEW))
+def test_equals_eager(case, backend):
+    leaves, others = case.make(torch.float32, (5, 7))[0], case.arguments((5, 7))
+
+    def step(*inputs):
+        outputs = case.call(accl_ext, [x * 1.5 for x in inputs], others)
+        return sum(x.square().sum() for x in outputs)
+
+    compiled = torch.compile(step, backend=backend, fullgraph=True)
+    wanted, got = step(*leaves), compiled(*leaves)
+    torch.testing.assert_close(got, wanted)
+    for a, b in zip(
+        torch.autograd.grad(got, leaves), torch.autograd.grad(wanted, leaves), strict=True
+    ):
+        torch.testing.assert_close(a, b)
+
+
+def training_step(logits, labels, bounds, weight, real):
+    head = accl_ext.segmentation_head(logits, labels, bounds, weight=weight)
+    ce = accl_ext.partial_cross_entropy(logits, labels, weight=weight, reduction="image_mean")
+    size = accl_ext.size_penalty(logits, bounds, normalize="none")
+    scores = torch.nn.functional.avg_pool2d(head.probabilities, 2)
+    adversarial = accl_ext.accl_loss(scores)
+    discriminator = accl_ext.accl_discriminator_loss(scores, real, criterion="hinge")
+    return head.partial_ce + head.size_penalty + ce + size + adversarial + discriminator
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("classes", [1, 3])
+def test_one_graph_for_all_sizes_bounds_and_weights(backend, classes):
+    compiled, counter = counting(training_step, backend, dynamic=True)
+    for batch, height, width in ((2, 8, 10), (3, 12, 6), (5, 34, 30), (4, 6, 16)):
+        z = make_logits(batch, classes, (height, width), torch.float32).requires_grad_()
+        y = make_labels(batch, classes, (height, width))
+        bounds = torch.rand(batch, classes, 1) + torch.tensor([2.0, 3.0])
+        weight = torch.rand(max(classes, 2)) + 0.5
+        real = torch.randn(batch, classes, height // 2, width // 2)
+        arguments = (z, y, bounds, weight, real)
+        got, wanted = compiled(*arguments), training_step(*arguments)
+        torch.testing.assert_close(got, wanted)
+        (a,), (b,) = torch.autograd.grad(got, z), torch.autograd.grad(wanted, z)
+        torch.testing.assert_close(a, b)
+    assert counter.frame_count == 1
+
+
+def test_bounds_and_weights_of_fixed_sizes_do_not_recompile():
+    compiled, counter = counting(training_step)
+    z, y = make_logits(2, 1, (8, 8), torch.float32).requires_grad_(), make_labels(2, 1, (8, 8))
+    results = set()
+    for lower in (1.0, 20.0, 40.0):
+        bounds, weight = torch.tensor([lower, lower + 1]), torch.tensor([1.0, lower])
+        results.add(compiled(z, y, bounds, weight, torch.zeros(2, 1, 4, 4)).item())
+    assert len(results) == 3
+    assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize("bounds", [(2.0, 3.0), (2, float("inf"))], ids=str)
+def test_a_pair_of_numbers_in_a_graph(bounds):
+    def size(z):
+        return accl_ext.size_penalty(z, bounds)
+
+    compiled, counter = counting(size)
+    z = make_logits(2, 1).requires_grad_()
+    for _ in range(3):
+        torch.testing.assert_close(compiled(z), size(z))
+    assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize("label_type", [torch.uint8, torch.int64, torch.bool], ids=str)
+def test_an_invalid_label_is_found_when_the_graph_runs(label_type):
+    z, y = make_logits(2, 1), torch.ones(2, 5, 7, dtype=label_type)
+    compiled, _ = counting(lambda z, y: accl_ext.partial_cross_entropy(z, y))
+    compiled(z, y)
+    if label_type == torch.bool:
+        return
+    y[1, 2, 3] = 7
+    with pytest.raises(ValueError, match="got 7"):
+        compiled(z, y)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda z, y: accl_ext.accl_loss(z, criterion="wgan"), "got 'wgan'"),
+        (lambda z, y: accl_ext.partial_cross_entropy(z, y.float()), "got float32"),
+        (lambda z, y: accl_ext.size_penalty(z, torch.ones(3)), "bounds must broadcast"),
+    ],
+    ids=["criterion", "labels", "bounds"],
+)
+def test_bad_input_keeps_its_message_when_traced(call, message):
+    with pytest.raises(Exception, match=message):
+        torch.compile(call, backend="aot_eager", fullgraph=True)(
+            make_logits(2, 1), make_labels(2, 1)
+        )
+
+
+def test_second_derivatives_work_with_the_eager_backend():
+    z, y = make_logits(2, 1).requires_grad_(), make_labels(2, 1)
+
+    def loss(z):
+        head = accl_ext.segmentation_head(z, y, torch.tensor([2.0, 3.0]))
+        return head.partial_ce + head.size_penalty + accl_ext.accl_loss(head.probabilities)
+
+    compiled = torch.compile(loss, backend="eager", fullgraph=True)
+    results = []
+    for function in (compiled, loss):
+        (g,) = torch.autograd.grad(function(z), z, create_graph=True)
+        results.append(torch.autograd.grad(g.square().sum(), z)[0])
+    torch.testing.assert_close(*results)
+
+
+def test_second_derivatives_through_aot_are_refused_not_wrong():
+    z, y = make_logits(2, 1).requires_grad_(), make_labels(2, 1)
+    compiled = torch.compile(
+        lambda z: accl_ext.partial_cross_entropy(z, y), backend="aot_eager", fullgraph=True
+    )
+    with pytest.raises(RuntimeError, match="double backward"):
+        (g,) = torch.autograd.grad(compiled(z), z, create_graph=True)
+        torch.autograd.grad(g.square().sum(), z)
+
+
+def test_autocast_in_a_graph():
+    network = torch.nn.Conv2d(1, 1, 3, padding=1)
+    y = make_labels(2, 1, (8, 8))
+
+    def step(x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return accl_ext.segmentation_head(network(x), y, torch.tensor([2.0, 3.0]))
+
+    x = torch.randn(2, 1, 8, 8)
+    for a, b in zip(counting(step)[0](x), step(x), strict=True):
+        assert a.dtype == b.dtype
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_reference_compiles_too(backend):
+    z, y = make_logits(2, 1).requires_grad_(), make_labels(2, 1)
+
+    def step(z):
+        return as_tuple(reference.segmentation_head(z, y, (2.0, 3.0)))
+
+    got = torch.compile(step, backend=backend, fullgraph=True)(z)
+    for a, b in zip(got, step(z), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_export(strict):
+    class Step(torch.nn.Module):
+        def forward(self, z, y, bounds):
+            return tuple(accl_ext.segmentation_head(z, y, bounds))
+
+    z, y, bounds = make_logits(2, 1), make_labels(2, 1), torch.tensor([2.0, 3.0])
+    program = torch.export.export(Step(), (z, y, bounds), strict=strict)
+    assert "accl_ext.segmentation_head" in program.graph_module.code
+    for a, b in zip(program.module()(z, y, bounds), Step()(z, y, bounds), strict=True):
+        assert torch.equal(a, b)

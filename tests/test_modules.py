@@ -1,0 +1,170 @@
+"""The nn.Module twins: the same numbers, options kept, moved, saved, copied and shown."""
+
+import copy
+import inspect
+import io
+import pickle
+
+import pytest
+import torch
+from ops.oracle import as_tuple, make_labels, make_logits
+
+import accl_ext
+
+WEIGHT, BOUNDS = torch.tensor([0.5, 2.0]), torch.tensor([[3.0, 6.0]])
+
+# module, its function, what it is called with, its extra_repr
+MODULES = {
+    "accl": (
+        accl_ext.ACCLLoss(target=0.9, criterion="vanilla", reduction="sum"),
+        accl_ext.accl_loss,
+        lambda z, y: (z,),
+        "target=0.9, criterion='vanilla', reduction='sum'",
+    ),
+    "discriminator": (
+        accl_ext.ACCLDiscriminatorLoss(fake_target=0.1, real_target=0.8, scale=0.5),
+        accl_ext.accl_discriminator_loss,
+        lambda z, y: (z, -z),
+        "fake_target=0.1, real_target=0.8, criterion='lsgan', scale=0.5, reduction='mean'",
+    ),
+    "partial_ce": (
+        accl_ext.PartialCrossEntropyLoss(reduction="image_mean"),
+        accl_ext.partial_cross_entropy,
+        lambda z, y: (z, y),
+        "ignore_index=255, weight=None, reduction='image_mean'",
+    ),
+    "weighted_partial_ce": (
+        accl_ext.PartialCrossEntropyLoss(weight=WEIGHT.clone()),
+        accl_ext.partial_cross_entropy,
+        lambda z, y: (z, y),
+        "ignore_index=255, weight=tensor([0.5000, 2.0000]), reduction='mean'",
+    ),
+    "size_penalty": (
+        accl_ext.SizePenalty((3, 6), normalize="none", reduction="sum"),
+        accl_ext.size_penalty,
+        lambda z, y: (z,),
+        "bounds=(3, 6), normalize='none', reduction='sum'",
+    ),
+    "size_penalty_of_tensor": (
+        accl_ext.SizePenalty(BOUNDS.clone()),
+        accl_ext.size_penalty,
+        lambda z, y: (z,),
+        "bounds=tensor([[3., 6.]]), normalize='area', reduction='mean'",
+    ),
+    "head": (
+        accl_ext.SegmentationHead(normalize="area2"),
+        accl_ext.segmentation_head,
+        lambda z, y: (z, y),
+        "bounds=None, ignore_index=255, weight=None, normalize='area2'",
+    ),
+    "head_with_tensors": (
+        accl_ext.SegmentationHead(BOUNDS.clone(), weight=WEIGHT.clone()),
+        accl_ext.segmentation_head,
+        lambda z, y: (z, y),
+        "bounds=tensor([[3., 6.]]), ignore_index=255, weight=tensor([0.5000, 2.0000]), "
+        "normalize='area'",
+    ),
+}
+
+for_modules = pytest.mark.parametrize(
+    ("module", "function", "arguments", "shown"), MODULES.values(), ids=MODULES
+)
+
+
+def assert_same(got, wanted):
+    for a, b in zip(as_tuple(got), as_tuple(wanted), strict=True):
+        assert torch.equal(a, b)
+
+
+def data():
+    return make_logits(2, 1, dtype=torch.float32), make_labels(2, 1)
+
+
+@for_modules
+def test_is_its_function(module, function, arguments, shown):
+    inputs = arguments(*data())
+    assert_same(module(*inputs), function(*inputs, **module._kwargs()))
+
+
+@for_modules
+def test_shows_its_options(module, function, arguments, shown):
+    assert module.extra_repr() == shown
+    assert repr(module) == f"{type(module).__name__}({shown})"
+
+
+@for_modules
+def test_has_the_options_and_defaults_of_its_function(module, function, arguments, shown):
+    options = {
+        name: p.default
+        for name, p in inspect.signature(function).parameters.items()
+        if p.default is not p.empty
+    }
+    given = inspect.signature(type(module)).parameters
+    for name, default in options.items():
+        assert given[name].default == default
+    assert set(given) - set(options) <= {"bounds"}
+
+
+@for_modules
+@pytest.mark.parametrize("how", ["pickle", "deepcopy", "torch_save"])
+def test_copies(module, function, arguments, shown, how):
+    if how == "pickle":
+        twin = pickle.loads(pickle.dumps(module))
+    elif how == "deepcopy":
+        twin = copy.deepcopy(module)
+    else:
+        file = io.BytesIO()
+        torch.save(module, file)
+        file.seek(0)
+        twin = torch.load(file, weights_only=False)
+    inputs = arguments(*data())
+    assert repr(twin) == repr(module)
+    assert_same(twin(*inputs), module(*inputs))
+
+
+@for_modules
+def test_has_no_parameters(module, function, arguments, shown):
+    assert list(module.parameters()) == []
+
+
+def test_state_dict_holds_weight_and_bounds():
+    saved = MODULES["head_with_tensors"][0].state_dict()
+    assert saved.keys() == {"weight", "bounds"}
+    other = accl_ext.SegmentationHead(torch.zeros(1, 2), weight=torch.ones(2))
+    other.load_state_dict(saved)
+    assert torch.equal(other.bounds, BOUNDS)
+    assert torch.equal(other.weight, WEIGHT)
+    assert accl_ext.SegmentationHead((3, 6)).state_dict() == {}
+
+
+def test_to_moves_weight_and_bounds():
+    module = copy.deepcopy(MODULES["head_with_tensors"][0]).to("meta", torch.float64)
+    assert module.weight.is_meta
+    assert module.bounds.is_meta
+    assert (module.weight.dtype, module.bounds.dtype) == (torch.float64, torch.float64)
+    z, y = data()
+    assert module(z.to("meta"), y.to("meta")).size_penalty.is_meta
+
+
+@pytest.mark.parametrize("kind", [accl_ext.SizePenalty, accl_ext.SegmentationHead])
+@pytest.mark.parametrize("given", [(3, 6), BOUNDS, None], ids=["pair", "tensor", "none"])
+def test_bounds_at_call_replace_those_at_construction(kind, given):
+    z, y = data()
+    inputs = (z, y) if kind is accl_ext.SegmentationHead else (z,)
+    module = kind(given)
+    assert_same(module(*inputs, (1, 2)), kind((1, 2))(*inputs))
+    assert_same(module(*inputs, torch.tensor([1.0, 2.0])), kind((1, 2))(*inputs))
+
+
+def test_a_size_penalty_without_bounds():
+    with pytest.raises(ValueError, match="bounds must be given at construction or at call"):
+        accl_ext.SizePenalty()(torch.zeros(1, 1, 4))
+
+
+def test_in_a_training_step():
+    network = torch.nn.Conv2d(1, 1, 3, padding=1)
+    head, accl = accl_ext.SegmentationHead((5, 9)), accl_ext.ACCLLoss()
+    out = head(network(torch.randn(2, 1, 8, 8)), make_labels(2, 1, (8, 8)))
+    (out.partial_ce + 0.01 * out.size_penalty + accl(out.probabilities)).backward()
+    assert network.weight.grad.isfinite().all()
+    assert network.weight.grad.any()
