@@ -125,10 +125,23 @@ def _hyphened(match: re.Match[str]) -> str:
 
 
 def _plain(message: str) -> str:
-    """At most two lines of a message, options written with hyphens."""
-    lines = [" ".join(line.split()) for line in message.splitlines() if line.strip()]
-    lines = lines if len(lines) <= 2 else [lines[0], " ".join(lines[1:])[:300]]
-    return re.sub(r"--[a-z][\w.]*", _hyphened, "\n".join(lines))
+    """A parser's message on one line, options written as on the command line."""
+    text = " ".join(message.split())
+    found = re.fullmatch(r'Parser key "([\w.]+)": Expected an? (.*?)\. Got value: (.*)', text)
+    if found:
+        text = f"--{found[1]}: wanted {_readable(found[2])}, got {found[3]}"
+    found = re.fullmatch(r'Parser key "([\w.]+)": Does not validate.*Given value: (.*)', text)
+    if found:
+        text = f"--{found[1]}: cannot be {found[2]}"
+    return re.sub(r"--[a-z][\w.]*", _hyphened, text)
+
+
+def _readable(kind: str) -> str:
+    """``typing.Literal['a', 'b']`` as ``'a' or 'b'``, ``<class 'int'>`` as ``int``."""
+    kind = re.sub(r"<class '(\w+)'>", r"\1", kind)
+    kind = re.sub(r"typing\.(Literal|Optional|Union)", r"\1", kind)
+    options = re.fullmatch(r"Literal\[(.*)\]", kind)
+    return " or ".join(options[1].split(", ")) if options else kind
 
 
 def _fail(message: str, status: int, debug: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -121,7 +122,7 @@ def _train(options: Any) -> None:
 
     run = run_training(_config(options), resume=options.resume)
     metrics_file = run / "metrics.json"
-    if metrics_file.is_file():
+    if metrics_file.is_file() and int(os.environ.get("LOCAL_RANK", 0)) == 0:
         metrics = json.loads(metrics_file.read_text())
         ratio = metrics["size_ratio"]
         shown = "undefined" if ratio is None else f"{ratio:.2f}"

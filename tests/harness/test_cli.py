@@ -1,0 +1,237 @@
+"""The command line: the lines scripts rely on, every example of the help, errors as plain lines."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+
+import pytest
+import yaml
+from accl_harness.cli import main, overview, parser_of
+from accl_harness.commands import COMMANDS
+from accl_harness.config import TrainConfig
+from accl_harness.errors import UserError
+from small_runs import phantom_folder
+
+import accl_ext
+
+FUSED = accl_ext.build_info()["loaded"]
+SMALL = "--size 32 --width 2 --epochs 1 --backend reference --accelerator cpu --tensorboard false"
+
+
+def run(line: str) -> int:
+    return main(shlex.split(line))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return phantom_folder(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_help_answers_under_a_second_and_loads_no_torch():
+    code = "import sys; from accl_harness.cli import main; main(['--help']); "
+    code += "print('torch' in sys.modules or 'monai' in sys.modules)"
+    before = os.times()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    after = os.times()
+    assert done.stdout.endswith("False\n")
+    # Processor time: the clock would count what other processes do.
+    assert after.children_user + after.children_system < (
+        1 + before.children_user + before.children_system
+    )
+
+
+def test_overview_names_every_command(capsys):
+    assert run("--help") == 0
+    shown = capsys.readouterr().out
+    assert shown.strip() == overview()
+    for name in COMMANDS:
+        assert f"\n  {name} " in shown
+
+
+def test_the_commands_are_those_of_the_specification():
+    assert list(COMMANDS) == [
+        *("phantom", "weaken", "references", "train", "evaluate", "predict"),
+        *("compare", "sweep", "verify", "bench", "info"),
+    ]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command_shows_its_example_and_hyphens(name):
+    text = parser_of(name).format_help()
+    assert text.endswith(f"example:\n  {COMMANDS[name].example}\n")
+    assert COMMANDS[name].example.startswith(f"accl {name}")
+    options = [word for word in text.split() if word.startswith("--")]
+    assert not [option for option in options if "_" in option.split("=")[0]]
+
+
+def test_module_runs_as_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "accl_harness", "nothing"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("accl: no command 'nothing'; there are phantom, weaken,")
+    assert done.stdout == ""
+
+
+@pytest.mark.slow
+def test_examples_of_the_help_run_as_written(folder, capsys):
+    """One after the other in one folder; on the reference where the fused ops are not built."""
+    for name, command in COMMANDS.items():
+        if name in ("verify", "bench") and not FUSED:
+            continue
+        line = command.example.removeprefix("accl ")
+        if name in ("train", "compare", "sweep") and not FUSED:
+            line += " --backend reference"
+        assert run(line) == 0, capsys.readouterr().err
+    assert len(list((folder / "masks").iterdir())) == 4
+    assert len(list((folder / "references").glob("*.png"))) == 20
+    assert set(json.loads((folder / "table" / "table.json").read_text())) >= {"partial_ce", "fs_ce"}
+    assert (folder / "table" / "report.html").is_file()
+
+
+def test_lines_that_scripts_rely_on(folder, capsys):
+    assert run("phantom data --n-train 5 --n-test 2 --shape ring --size 32 --seed 3") == 0
+    assert len(list((folder / "data" / "train" / "masks").glob("*.png"))) == 5
+    line = "train --data data --masks masks --method partial_accl --epochs 1 --seed 2"
+    line += " --preset small --alpha 1e-3 --backend reference --out run --resume"
+    line += " --size 32 --width 2 --accelerator cpu"
+    assert run(line) == 0
+    config = yaml.safe_load((folder / "run" / "config.yaml").read_text())
+    assert config["seed"] == 2
+    assert config["alpha"] == 1e-3
+    assert config["preset"] == "small"
+    before = (folder / "run" / "metrics.json").read_bytes()
+    assert run(line) == 0
+    assert (folder / "run" / "metrics.json").read_bytes() == before
+    capsys.readouterr()
+    assert run(line.replace(" --resume", "")) == 2
+    assert "is not empty: give another --out, or --resume" in capsys.readouterr().err
+
+
+def test_resolved_config_holds_every_option_and_runs_again(folder, data):
+    assert run(f"train --data {data} --method fs_ce --out first {SMALL}") == 0
+    written = yaml.safe_load((folder / "first" / "config.yaml").read_text())
+    assert set(written) == set(TrainConfig.__dataclass_fields__)
+    assert run("train --config first/config.yaml --out second --seed 7") == 0
+    again = yaml.safe_load((folder / "second" / "config.yaml").read_text())
+    assert {k for k in written if written[k] != again[k]} == {"out", "seed"}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], {"size": 128, "width": 16, "epochs": 60}),
+        (["--preset", "paper"], {"size": 256, "width": 64, "epochs": 200, "prior": 0.5}),
+        (["--preset=paper", "--epochs=5"], {"size": 256, "epochs": 5}),
+        (["--epochs", "5", "--preset", "paper"], {"size": 256, "epochs": 5}),
+    ],
+)
+def test_flags_win_over_the_preset(words, expected):
+    found = parser_of("train", words).parse_args(words)
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_yaml_chooses_the_preset_and_flags_win_over_yaml(folder):
+    (folder / "options.yaml").write_text("preset: paper\nepochs: 7\nlr: 1.0e-3\n")
+    words = ["--config", "options.yaml", "--lr", "1e-5"]
+    found = parser_of("train", words).parse_args(words)
+    assert (found.width, found.epochs, found.lr) == (64, 7, 1e-5)
+    words = ["--config", "options.yaml", "--preset", "small"]
+    assert parser_of("train", words).parse_args(words).width == 16
+
+
+def test_comparison_without_data_is_the_demo():
+    assert parser_of("compare").parse_args([]).preset == "demo"
+    words = ["--data", "somewhere"]
+    assert parser_of("compare", words).parse_args(words).preset == "small"
+
+
+def test_nested_options_and_switches_reach_their_place(folder, data):
+    line = f"train --data {data} --out run {SMALL} --method unpaired_accl --weak.keep-topology"
+    line += " --weak.iterations 4 --references.kind augmented --references.painted 2"
+    line += " --references.augmentation.shift 0.1 --bounds [3,90] --pad"
+    assert run(line) == 0
+    config = yaml.safe_load((folder / "run" / "config.yaml").read_text())
+    assert config["weak"]["keep_topology"] is True
+    assert config["weak"]["iterations"] == 4
+    assert config["references"]["augmentation"]["shift"] == 0.1
+    assert config["bounds"] == [3.0, 90.0]
+    assert config["pad"] is True
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("train --epochs x", "--epochs: wanted int, got x"),
+        ("train --method magic", "'paired_accl' or 'fs_ce', got magic"),
+        ("train --bounds 3", "--bounds: cannot be 3"),
+        ("train --n-tests 3", "unrecognized arguments: --n-tests 3"),
+        ("train --preset tiny", "--preset must be one of small, paper, demo, got 'tiny'"),
+        ("train --config nothing.yaml", "--config: nothing.yaml cannot be read"),
+        ("train --out run", "data is missing: name the data set's folder with --data"),
+        ("train --data nothing --out run", "nothing: no such folder"),
+        ("train --data nothing --out run --epochs 0", "epochs must be at least 1, got 0"),
+        ("train --data . --out run --weak.radius -1", "weak.radius"),
+        ("predict run", "the following arguments are required: images, out"),
+        ("evaluate nothing", "is no run folder: it has no config.yaml"),
+        ("phantom", "the following arguments are required: out"),
+        ("weaken nothing weak", "nothing: no such folder"),
+        ("weak", "no command 'weak'"),
+    ],
+)
+def test_bad_input_is_one_or_two_plain_lines(folder, capsys, line, message):
+    assert run(line) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) <= 2
+    assert "Traceback" not in error
+    assert not (folder / "run").exists()
+
+
+def test_debug_shows_the_traceback(folder):
+    with pytest.raises(UserError):
+        run("train --data nothing --out run --debug")
+
+
+def test_failed_check_is_status_1(monkeypatch, capsys):
+    if not FUSED:
+        pytest.skip("the fused ops are not built")
+    right = accl_ext.accl_loss
+    monkeypatch.setattr(accl_ext, "accl_loss", lambda *a, **options: right(*a, **options) * 1.01)
+    assert run("verify --steps 1") == 1
+    assert "over tolerance: accl_loss lsgan" in capsys.readouterr().err
+
+
+def test_interrupt_leaves_a_run_that_goes_on(folder, data, monkeypatch, capsys):
+    from accl_harness.training.curves import Curves
+
+    line = f"train --data {data} --out run --method fs_ce {SMALL} --epochs 3"
+    right = Curves.add
+
+    def interrupted(curves, row):
+        right(curves, row)
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Curves, "add", interrupted)
+    assert run(line) == 130
+    assert "goes on with --resume" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    assert run(line + " --resume") == 0
+    assert (folder / "run" / "metrics.json").is_file()
+
+
+def test_info_names_what_a_bug_report_needs(capsys):
+    assert run("info") == 0
+    shown = capsys.readouterr().out
+    for fact in ("accl_ext: ", "accl_ext build loaded: ", "torch: ", "Python: ", "processor: "):
+        assert f"\n{fact}" in "\n" + shown

@@ -1,0 +1,110 @@
+"""Two processes on gloo end like one with the same global batch."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from accl_harness.config import save_config
+from accl_harness.errors import UserError
+from accl_harness.training import run_training
+from accl_harness.training.checkpoint import load_checkpoint
+from accl_harness.training.runtime import launch
+from small_runs import phantom_folder, rows_without_seconds, small_config
+
+# Float64, because Adam turns the last bits of a float32 gradient near 0 into whole steps.
+OPTIONS = {
+    "method": "unpaired_accl",
+    "alpha": 0.05,
+    "size_weight": 0.01,
+    "norm": "instance",
+    "dropout": 0.0,
+    "precision": "64",
+    "batch_size": 2,
+    "epochs": 2,
+}
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_with_the_same_global_batch(tmp_path):
+    config = small_config(data=str(phantom_folder(tmp_path)), limit=4, **OPTIONS)
+    alone = run_training(config.replace(out=str(tmp_path / "alone")), quiet=True)
+    together = tmp_path / "together"
+    save_config(config.replace(out=str(together)), tmp_path / "config.yaml")
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
+        *("--standalone", "-m", "accl_harness", "train"),
+        *("--config", str(tmp_path / "config.yaml")),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    ours, theirs = load_checkpoint(together), load_checkpoint(alone)
+    for network in ("generator", "discriminator"):
+        for name, weight in theirs[network].items():
+            torch.testing.assert_close(
+                ours[network][name], weight, rtol=1e-7, atol=1e-9, msg=f"{network} {name}"
+            )
+    for row, expected in zip(
+        rows_without_seconds(together), rows_without_seconds(alone), strict=True
+    ):
+        for name, value in expected.items():
+            assert float(row[name] or 0) == pytest.approx(float(value or 0), rel=1e-7), name
+
+
+def test_fewer_images_a_step_than_processes_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="2 of them need at least 2, got 1"):
+        launch(small_config(batch_size=1))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "16"}, "precision 16 needs CUDA"),
+        ({"cuda_graph": True}, "cuda_graph needs a CUDA device"),
+    ],
+)
+def test_what_needs_cuda_says_so(options, message):
+    with pytest.raises(UserError, match=message):
+        launch(small_config(**options))
+
+
+def test_bf16_trains_on_the_cpu(tmp_path):
+    data = str(phantom_folder(tmp_path))
+    config = small_config(data=data, out=str(tmp_path / "run"), precision="bf16", epochs=1)
+    run = run_training(config, quiet=True)
+    (row,) = rows_without_seconds(run)
+    full = config.replace(out=str(tmp_path / "full"), precision="32")
+    (expected,) = rows_without_seconds(run_training(full, quiet=True))
+    assert row["loss_g"] != expected["loss_g"]
+    assert float(row["loss_g"]) == pytest.approx(float(expected["loss_g"]), rel=0.05)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+@pytest.mark.parametrize("method", ["fs_ce", "unpaired_accl"])
+def test_cuda_graph_trains_like_the_step_it_recorded(tmp_path, method, precision):
+    data = str(phantom_folder(tmp_path))
+    config = small_config(data=data, accelerator="cuda", dropout=0.0, epochs=3, method=method)
+    config = dataclasses.replace(config, precision=precision)
+    rows = []
+    for name, graph in (("eager", False), ("graph", True)):
+        run = run_training(config.replace(out=str(tmp_path / name), cuda_graph=graph), quiet=True)
+        rows.append(rows_without_seconds(run))
+    for eager, recorded in zip(*rows, strict=True):
+        assert float(recorded["loss_g"]) == pytest.approx(float(eager["loss_g"]), rel=0.02)
+
+
+def test_paths_are_relative_to_where_the_command_runs(tmp_path, monkeypatch):
+    phantom_folder(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    run = run_training(small_config(data="phantoms", out="run", epochs=1), quiet=True)
+    assert (Path(tmp_path) / run / "metrics.json").is_file()
