@@ -45,7 +45,7 @@ struct ScoreArguments {
   const void* grad_loss = nullptr; // [] or [count] accumulation type, backward only
 
   void* partials = nullptr;  // CUDA: [score_partials(*this)] accumulation type
-  int32_t* ticket = nullptr; // CUDA: one zero
+  int32_t* ticket = nullptr; // CUDA: one, which the launch clears
 };
 
 // ---------------------------------------------------------------------------------------------
@@ -82,7 +82,7 @@ struct PixelForward : PixelArguments {
   void* soft_size = nullptr;     // [B, C] accumulation type
 
   void* partials = nullptr;  // CUDA: [pixel_partials(*this)] accumulation type
-  int32_t* ticket = nullptr; // CUDA: one zero
+  int32_t* ticket = nullptr; // CUDA: one, which the launch clears
 };
 
 struct PixelBackward : PixelArguments {

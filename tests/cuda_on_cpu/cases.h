@@ -43,7 +43,7 @@ class Case {
   std::vector<T> array(const std::string& name) const {
     const std::vector<char>& bytes = fields.at(name);
     std::vector<T> values(bytes.size() / sizeof(T));
-    std::memcpy(values.data(), bytes.data(), bytes.size());
+    if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
     return values;
   }
   int64_t integer(const std::string& name, size_t i = 0) const {
@@ -84,7 +84,7 @@ class Buffer {
     std::memset(base_.get(), 0xff, size + shift); // NaN in every dtype: what stays shows
   }
   Buffer(const std::vector<char>& from, int64_t shift) : Buffer(int64_t(from.size()), shift) {
-    std::memcpy(data(), from.data(), from.size());
+    if (!from.empty()) std::memcpy(data(), from.data(), from.size());
   }
   explicit operator bool() const { return base_ != nullptr; }
   void* data() const { return base_ ? base_.get() + shift_ : nullptr; }

@@ -30,7 +30,7 @@
 // several chunks in a block.
 #define ACCL_BLOCK_THREADS 64
 #define ACCL_MAX_CHUNKS 40
-#define ACCL_MAX_BLOCKS 20
+#define ACCL_MAX_BLOCKS 5
 
 #define ACCL_LAUNCH(kernel, blocks, stream, ...) \
   ((void)(stream), cuda_on_cpu::pool().launch(int(blocks), [&] { kernel(__VA_ARGS__); }))
