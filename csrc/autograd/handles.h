@@ -24,8 +24,9 @@ c10::TypedOperatorHandle<Signature> find_op(const char* name) {
     return handle.call(std::forward<Arguments>(arguments)...);                        \
   }
 
+// A tangent of forward mode also goes to the Function, which refuses it; below, it would be lost.
 inline bool needs_graph(const at::Tensor& a) {
-  return c10::GradMode::is_enabled() && a.requires_grad();
+  return (c10::GradMode::is_enabled() && a.requires_grad()) || a._fw_grad(0).defined();
 }
 
 inline OptionalTensor optional(const at::Tensor& tensor) {

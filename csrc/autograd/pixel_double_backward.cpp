@@ -39,14 +39,14 @@ struct Probabilities {
 
 // What labels say of each pixel, [B, 1, N].
 struct Labelled {
-  at::Tensor is_labelled;
   at::Tensor code;  // class, 0 where there is none
-  at::Tensor scale; // weight * ce_scale, NaN where the label is invalid
+  at::Tensor scale; // weight * ce_scale, NaN where the label is invalid, 0 where there is none
 
   Labelled(const PixelGradientInputs& in, const at::Tensor& z) {
     const at::Tensor label = in.labels.reshape_symint({z.sym_size(0), 1, z.sym_size(2)}).to(at::kLong);
-    is_labelled = in.labels.scalar_type() == at::kBool ? at::ones_like(label, at::kBool)
-                                                       : label != in.ignore_index;
+    const at::Tensor is_labelled = in.labels.scalar_type() == at::kBool
+        ? at::ones_like(label, at::kBool)
+        : label != in.ignore_index;
     const c10::SymInt labels = z.sym_size(1) == 1 ? c10::SymInt(2) : z.sym_size(1);
     const at::Tensor is_class = (label >= 0).logical_and(label < labels.guard_int(__FILE__, __LINE__));
     code = at::where(is_class.logical_and(is_labelled), label, 0);
@@ -54,6 +54,8 @@ struct Labelled {
                                 : at::ones_like(label, z.options());
     scale = at::where(is_class, scale, std::numeric_limits<double>::quiet_NaN());
     if (in.ce_reduction != Reduction::kNone) scale = scale * in.ce_scale.view({-1, 1, 1});
+    // Not NaN: the third derivative multiplies it by 0.
+    scale = at::where(is_labelled, scale, 0.0);
   }
 };
 
@@ -65,8 +67,10 @@ std::pair<at::Tensor, at::Tensor> size_excess(const PixelGradientInputs& in) {
   const at::Tensor lower = bounds.select(-1, 0), upper = bounds.select(-1, 1);
   const at::Tensor below = (size < lower).logical_and(lower.isfinite());
   const at::Tensor above = (size > upper).logical_and(upper.isfinite());
+  const at::Tensor bounded = lower.isfinite().logical_or(upper.isfinite());
+  const at::Tensor inside = at::where(bounded, size - size, 0.0); // NaN for a NaN size
   const at::Tensor excess =
-      at::where(below, size - lower, at::where(above, size - upper, size - size));
+      at::where(below, size - lower, at::where(above, size - upper, inside));
   return {excess, below.logical_or(above)};
 }
 
@@ -119,7 +123,7 @@ PixelSecondDerivatives pixel_double_backward(const PixelGradientInputs& in,
     const at::Tensor g = in.ce_reduction == Reduction::kNone
         ? in.grad_ce.reshape_symint(label.code.sym_sizes())
         : in.grad_ce;
-    const at::Tensor counts = label.is_labelled.logical_and(label.scale != 0);
+    const at::Tensor counts = label.scale != 0;
     to_z = to_z + at::where(counts, label.scale * g * pulled, 0.0);
     const at::Tensor to_ce = at::where(counts, label.scale * along, 0.0);
     out.grad_ce = in.ce_reduction == Reduction::kNone

@@ -32,11 +32,12 @@ double factor(const Term& term, const at::Tensor& scores) {
 at::Tensor slope(const Term& term, const at::Tensor& d) {
   switch (term.criterion) {
     case Criterion::kLsgan: return 2 * (d - term.target);
-    case Criterion::kVanilla: return d.sigmoid() - term.target;
+    case Criterion::kVanilla:
+      return (1 - term.target) * d.sigmoid() - term.target * (-d).sigmoid();
     case Criterion::kHinge: break;
   }
   if (term.hinge_sign == 0) return at::full_like(d, -1);
-  return at::where(term.hinge_sign * d > -1, term.hinge_sign, 0.0).to(d.scalar_type());
+  return at::where(term.hinge_sign * d <= -1, 0.0, term.hinge_sign).to(d.scalar_type());
 }
 
 at::Tensor curvature(const Term& term, const at::Tensor& d) {

@@ -11,8 +11,11 @@ ACCL_HD T score_loss(ScoreTerm term, T d, T target) {
   switch (term) {
     case ScoreTerm::kLeastSquares: // eq. (5), and both parts of eq. (6)
       return (d - target) * (d - target);
-    case ScoreTerm::kVanilla:
-      return softplus(d, exp_(-abs_(d))) - target * d;
+    case ScoreTerm::kVanilla: { // softplus(d) - t d, where d is large without its cancellation
+      const T factor = select(d > T(0), T(1) - target, target);
+      const T linear = select(factor == T(0), T(0), factor * abs_(d)); // 0 also at infinity
+      return linear + log1p_unit(exp_(-abs_(d)));
+    }
     case ScoreTerm::kHingeGenerator:
       return -d;
     case ScoreTerm::kHingeFake:
@@ -28,14 +31,16 @@ ACCL_HD T score_loss_slope(ScoreTerm term, T d, T target) {
   switch (term) {
     case ScoreTerm::kLeastSquares:
       return T(2) * (d - target);
-    case ScoreTerm::kVanilla:
-      return sigmoid(logistic(d)) - target;
+    case ScoreTerm::kVanilla: { // s - t, of which 1 - s is left where t = 1
+      const Logistic<T> l = logistic(d);
+      return (T(1) - target) * sigmoid(l) - target * sigmoid_complement(l);
+    }
     case ScoreTerm::kHingeGenerator:
       return T(-1);
-    case ScoreTerm::kHingeFake: // 0 at the kink, as relu
-      return select(d > T(-1), T(1), T(0));
+    case ScoreTerm::kHingeFake: // as relu: 0 at the kink, 1 at NaN
+      return select(T(-1) >= d, T(0), T(1));
     case ScoreTerm::kHingeReal:
-      return select(d < T(1), T(-1), T(0));
+      return select(d >= T(1), T(0), T(-1));
   }
   return d;
 }

@@ -1,6 +1,7 @@
 #include "checks.h"
 
 #include <array>
+#include <cctype>
 #include <string>
 #include <vector>
 
@@ -34,8 +35,11 @@ std::string python_name(at::ScalarType dtype) {
     case at::kBool: return "bool";
     case at::kComplexFloat: return "complex64";
     case at::kComplexDouble: return "complex128";
-    default: return c10::toString(dtype);
+    default: break;
   }
+  std::string name = c10::toString(dtype);
+  for (char& letter : name) letter = char(std::tolower(letter)); // "UInt16" is torch.uint16
+  return name;
 }
 
 bool is_supported_floating(at::ScalarType dtype) {
