@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from .errors import UserError
+from .options import (
+    add_config,
+    augmentation_switches,
+    config_of,
+    config_switches,
+    fields_of,
+    weak_switches,
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ def _weaken(options: Any) -> None:
     from .data.options import WeakOptions
     from .data.weak import write_weak_labels
 
-    weak = WeakOptions(**_of(WeakOptions, options))
+    weak = WeakOptions(**fields_of(WeakOptions, options))
     report = write_weak_labels(options.masks, options.out, weak, options.mask_threshold)
     for name, pixels in report["per_image"].items():
         _say(f"{name}: {pixels}")
@@ -100,7 +107,7 @@ def _references(options: Any) -> None:
         options.out,
         n=options.n,
         seed=options.seed,
-        augmentation=Augmentation(**_of(Augmentation, options)),
+        augmentation=Augmentation(**fields_of(Augmentation, options)),
         mask_threshold=options.mask_threshold,
     )
     low, median, high = report["pixels"]
@@ -111,7 +118,7 @@ def _references(options: Any) -> None:
 
 
 def _train_arguments(parser: Any, words: Sequence[str]) -> None:
-    _add_config(parser, words, "small")
+    add_config(parser, words, "small")
     parser.add_argument("--resume", type=bool, default=False, help="go on with the run in --out")
 
 
@@ -120,7 +127,7 @@ def _train(options: Any) -> None:
 
     from .training import run_training
 
-    run = run_training(_config(options), resume=options.resume)
+    run = run_training(config_of(options), resume=options.resume)
     metrics_file = run / "metrics.json"
     if metrics_file.is_file() and int(os.environ.get("LOCAL_RANK", 0)) == 0:
         metrics = json.loads(metrics_file.read_text())
@@ -158,7 +165,7 @@ def _predict(options: Any) -> None:
 
 def _compare_arguments(parser: Any, words: Sequence[str]) -> None:
     has_data = any(word == "--data" or word.startswith("--data=") for word in words)
-    _add_config(parser, words, "small" if has_data else "demo", skip={"method", "seed"})
+    add_config(parser, words, "small" if has_data else "demo", skip={"method", "seed"})
     parser.add_argument("--methods", type=str, nargs="+", help="default: all seven")
     parser.add_argument("--seeds", type=int, nargs="+", help="default: 0 1 2; demo: 0")
     parser.add_argument("--jobs", type=int | None, default=None, help="trainings at a time")
@@ -180,7 +187,7 @@ def _compare(options: Any) -> None:
     from .report.compare import compare
 
     compare(
-        _config(options),
+        config_of(options),
         methods=options.methods,
         seeds=options.seeds,
         jobs=options.jobs,
@@ -190,7 +197,7 @@ def _compare(options: Any) -> None:
 
 
 def _sweep_arguments(parser: Any, words: Sequence[str]) -> None:
-    _add_config(parser, words, "small", skip={"seed", "alpha"})
+    add_config(parser, words, "small", skip={"seed", "alpha"})
     parser.add_argument("--alphas", type=float, nargs="+", help="default: the paper's")
     parser.add_argument("--search", type=int, default=0, help="further trials by Optuna")
     parser.add_argument("--seeds", type=int, nargs="+", help="default: 0 1 2")
@@ -201,7 +208,7 @@ def _sweep(options: Any) -> None:
     from .report.sweep import sweep
 
     sweep(
-        _config(options),
+        config_of(options),
         alphas=options.alphas,
         search=options.search,
         seeds=options.seeds,
@@ -256,84 +263,6 @@ def _info(options: Any) -> None:
     _say(information())
 
 
-def _add_config(
-    parser: Any, words: Sequence[str], preset: str, skip: set[str] | None = None
-) -> None:
-    """All options of a training, with the defaults of the preset that the words choose."""
-    from .config import PRESETS, TrainConfig
-
-    parser.add_argument("--config", action="config", help="YAML file of options; flags win")
-    parser.add_class_arguments(TrainConfig, None, skip=skip or set())
-    preset = _chosen_preset(words) or preset
-    if preset not in PRESETS:
-        raise UserError(f"--preset must be one of {', '.join(PRESETS)}, got '{preset}'")
-    parser.set_defaults({"preset": preset, **PRESETS[preset]})
-
-
-def _chosen_preset(words: Sequence[str]) -> str | None:
-    """The preset named by a flag, or else by the YAML file."""
-    import yaml
-
-    given = {}
-    for index, word in enumerate(words):
-        for name in ("--preset", "--config"):
-            if word.startswith(name + "="):
-                given[name] = word.partition("=")[2]
-            elif word == name and index + 1 < len(words):
-                given[name] = words[index + 1]
-    if "--preset" in given or "--config" not in given:
-        return given.get("--preset")
-    try:
-        with open(given["--config"], encoding="utf-8") as file:
-            content = yaml.safe_load(file)
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"--config: {given['--config']} cannot be read: {error}") from error
-    return content.get("preset") if isinstance(content, dict) else None
-
-
-def _config(options: Any):
-    from .config import TrainConfig
-
-    return TrainConfig(**_of(TrainConfig, options))
-
-
-def _of(kind: type, options: Any) -> dict[str, Any]:
-    """The options that are fields of a dataclass."""
-    return {f.name: options[f.name] for f in fields(kind) if f.name in options}
-
-
-def _config_switches() -> set[str]:
-    """All on-off options of a training, those of its parts as ``part.name``."""
-    from .config import TrainConfig
-
-    return _switches_of(TrainConfig, "") | {"resume", "paper_settings"}
-
-
-def _switches_of(kind: type, prefix: str) -> set[str]:
-    from dataclasses import is_dataclass
-    from typing import get_type_hints
-
-    found = set()
-    for name, hint in get_type_hints(kind).items():
-        if hint is bool:
-            found.add(prefix + name)
-        elif is_dataclass(hint):
-            found |= _switches_of(hint, f"{prefix}{name}.")
-    return found
-
-
-def _weak_switches() -> set[str]:
-    from .data.options import WeakOptions
-
-    return _switches_of(WeakOptions, "")
-
-
-def _augmentation_switches() -> set[str]:
-    from .data.options import Augmentation
-
-    return _switches_of(Augmentation, "")
-
-
 COMMANDS: dict[str, Command] = {
     "phantom": Command(
         "write a phantom data set in the folder layout",
@@ -346,21 +275,21 @@ COMMANDS: dict[str, Command] = {
         "accl weaken data/train/masks weak --ratio 0.005 --keep-topology",
         _weaken_arguments,
         _weaken,
-        _weak_switches,
+        weak_switches,
     ),
     "references": Command(
         "make a bank of reference masks by augmentation of a few painted ones",
         "accl references data/train/masks references --n 20 --seed 0",
         _references_arguments,
         _references,
-        _augmentation_switches,
+        augmentation_switches,
     ),
     "train": Command(
         "train one method and score it on the test images",
         "accl train --data data --method unpaired_accl --epochs 2 --out run --resume",
         _train_arguments,
         _train,
-        _config_switches,
+        lambda: config_switches() | {"resume"},
     ),
     "evaluate": Command(
         "score a run on a data set",
@@ -379,7 +308,7 @@ COMMANDS: dict[str, Command] = {
         "accl compare --data data --methods partial_ce fs_ce --seeds 0 --epochs 2 --out table",
         _compare_arguments,
         _compare,
-        _config_switches,
+        lambda: config_switches() | {"paper_settings"},
     ),
     "sweep": Command(
         "train one method over several weights of ACCL: the paper's study of alpha",
@@ -387,7 +316,7 @@ COMMANDS: dict[str, Command] = {
         "--out sweep",
         _sweep_arguments,
         _sweep,
-        _config_switches,
+        config_switches,
     ),
     "verify": Command(
         "compare the fused ops with the reference; exit status 1 over tolerance",

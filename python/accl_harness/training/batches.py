@@ -52,8 +52,8 @@ class TrainingData:
 
     def __init__(self, config: TrainConfig, dataset, bank, device, rank: int = 0, world: int = 1):
         self.config = config
-        self.bank = bank
         self.device = torch.device(device)
+        self.bank = None if bank is None else bank.to(self.device)
         self.rank, self.world = rank, world
         labels = data_term_labels(config.table_row.data_term, dataset.weak_labels, dataset.masks)
         self.labelled = (labels != UNLABELLED).sum((1, 2))

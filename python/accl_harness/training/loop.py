@@ -287,6 +287,8 @@ def _load_data(config: TrainConfig) -> tuple[Dataset, Dataset | None, Dataset]:
     train = load_split(config.data, "train", weak=config.weak, limit=config.limit, **common)
     test = load_split(config.data, "test", weak=None, **common)
     train, validation = split_validation(train, config.validation, config.seed)
+    if validation is not None and validation.masks is None:
+        raise UserError("validation needs masks, the training set has weak labels alone")
     return train, validation, test
 
 

@@ -49,6 +49,8 @@ def launch(config: TrainConfig) -> Fabric:
         precision=_PRECISIONS[config.precision],
     )
     fabric.launch()
+    # Every step has the same shapes, so it pays to try cuDNN's algorithms once.
+    torch.backends.cudnn.benchmark = accelerator == "cuda"
     return fabric
 
 
