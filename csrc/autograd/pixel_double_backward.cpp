@@ -31,8 +31,7 @@ struct Probabilities {
   // Derivative of u.(J A) with respect to z
   at::Tensor curve(const at::Tensor& u, const at::Tensor& a) const {
     if (binary()) return u * slope * -(z / 2).tanh() * a; // 1 - 2p = -tanh(z / 2)
-    const at::Tensor q =
-        u * a - u * (a * p).sum(1, true) - a * (u * p).sum(1, true);
+    const at::Tensor q = u * a - u * (a * p).sum(1, true) - a * (u * p).sum(1, true);
     return pull(q);
   }
 };
@@ -43,12 +42,14 @@ struct Labelled {
   at::Tensor scale; // weight * ce_scale, NaN where the label is invalid, 0 where there is none
 
   Labelled(const PixelGradientInputs& in, const at::Tensor& z) {
-    const at::Tensor label = in.labels.reshape_symint({z.sym_size(0), 1, z.sym_size(2)}).to(at::kLong);
+    const at::Tensor label =
+        in.labels.reshape_symint({z.sym_size(0), 1, z.sym_size(2)}).to(at::kLong);
     const at::Tensor is_labelled = in.labels.scalar_type() == at::kBool
-        ? at::ones_like(label, at::kBool)
-        : label != in.ignore_index;
+                                       ? at::ones_like(label, at::kBool)
+                                       : label != in.ignore_index;
     const c10::SymInt labels = z.sym_size(1) == 1 ? c10::SymInt(2) : z.sym_size(1);
-    const at::Tensor is_class = (label >= 0).logical_and(label < labels.guard_int(__FILE__, __LINE__));
+    const at::Tensor is_class =
+        (label >= 0).logical_and(label < labels.guard_int(__FILE__, __LINE__));
     code = at::where(is_class.logical_and(is_labelled), label, 0);
     scale = in.weight.defined() ? in.weight.to(z.scalar_type()).take(code)
                                 : at::ones_like(label, z.options());
@@ -62,15 +63,14 @@ struct Labelled {
 // V - a below, V - b above, else 0, and the mask of where it is not 0.
 std::pair<at::Tensor, at::Tensor> size_excess(const PixelGradientInputs& in) {
   const at::Tensor& size = in.soft_size;
-  const at::Tensor bounds = in.bounds.to(size.scalar_type())
-                                .expand_symint({size.sym_size(0), size.sym_size(1), 2});
+  const at::Tensor bounds =
+      in.bounds.to(size.scalar_type()).expand_symint({size.sym_size(0), size.sym_size(1), 2});
   const at::Tensor lower = bounds.select(-1, 0), upper = bounds.select(-1, 1);
   const at::Tensor below = (size < lower).logical_and(lower.isfinite());
   const at::Tensor above = (size > upper).logical_and(upper.isfinite());
   const at::Tensor bounded = lower.isfinite().logical_or(upper.isfinite());
   const at::Tensor inside = at::where(bounded, size - size, 0.0); // NaN for a NaN size
-  const at::Tensor excess =
-      at::where(below, size - lower, at::where(above, size - upper, inside));
+  const at::Tensor excess = at::where(below, size - lower, at::where(above, size - upper, inside));
   return {excess, below.logical_or(above)};
 }
 
@@ -101,10 +101,8 @@ PixelSecondDerivatives pixel_double_backward(const PixelGradientInputs& in,
     const at::Tensor slope = 2 * excess * in.penalty_scale;
     add_to_a((slope * in.grad_penalty).unsqueeze(-1));
     const at::Tensor to_penalty = slope * pulled_sum;
-    out.grad_penalty =
-        in.size_reduction == Reduction::kNone ? to_penalty : to_penalty.sum();
-    out.soft_size =
-        at::where(outside, 2 * in.penalty_scale * in.grad_penalty * pulled_sum, 0.0);
+    out.grad_penalty = in.size_reduction == Reduction::kNone ? to_penalty : to_penalty.sum();
+    out.soft_size = at::where(outside, 2 * in.penalty_scale * in.grad_penalty * pulled_sum, 0.0);
   } else if (in.grad_penalty.defined()) {
     out.grad_penalty = at::zeros_like(in.grad_penalty);
   }
@@ -121,14 +119,13 @@ PixelSecondDerivatives pixel_double_backward(const PixelGradientInputs& in,
       along = (u * probabilities.p).sum(1, true) - u.gather(1, label.code);
     }
     const at::Tensor g = in.ce_reduction == Reduction::kNone
-        ? in.grad_ce.reshape_symint(label.code.sym_sizes())
-        : in.grad_ce;
+                             ? in.grad_ce.reshape_symint(label.code.sym_sizes())
+                             : in.grad_ce;
     const at::Tensor counts = label.scale != 0;
     to_z = to_z + at::where(counts, label.scale * g * pulled, 0.0);
     const at::Tensor to_ce = at::where(counts, label.scale * along, 0.0);
-    out.grad_ce = in.ce_reduction == Reduction::kNone
-        ? to_ce.reshape_symint(in.grad_ce.sym_sizes())
-        : to_ce.sum();
+    out.grad_ce = in.ce_reduction == Reduction::kNone ? to_ce.reshape_symint(in.grad_ce.sym_sizes())
+                                                      : to_ce.sum();
   }
   out.logits = to_z.to(in.logits.scalar_type()).reshape_symint(in.logits.sym_sizes());
   return out;

@@ -63,10 +63,10 @@ struct PixelBackwardFunction : Function<PixelBackwardFunction> {
     if (!u[0].defined()) return result;
     const variable_list s = ctx->get_saved_variables();
     const Options o = Options::load(ctx);
-    const PixelSecondDerivatives d = pixel_double_backward(
-        {s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], s[10], o.ignore_index,
-         o.ce_reduction, o.size_reduction},
-        u[0]);
+    const PixelSecondDerivatives d =
+        pixel_double_backward({s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], s[10],
+                               o.ignore_index, o.ce_reduction, o.size_reduction},
+                              u[0]);
     result[0] = d.grad_probabilities;
     result[1] = d.grad_ce;
     result[2] = d.grad_penalty;
@@ -84,12 +84,11 @@ at::Tensor call_backward(const Options& o, const at::Tensor& grad_probabilities,
                          const at::Tensor& labels, const at::Tensor& bounds,
                          const at::Tensor& soft_size, const at::Tensor& ce_scale,
                          const at::Tensor& penalty_scale, const at::Tensor& weight) {
-  return call_pixel_backward(optional(grad_probabilities), optional(grad_ce),
-                             optional(grad_penalty), optional(grad_soft_size), logits,
-                             optional(labels), optional(bounds), optional(soft_size),
-                             optional(ce_scale), optional(penalty_scale), o.ignore_index,
-                             optional(weight), name(o.normalization), name(o.ce_reduction),
-                             name(o.size_reduction));
+  return call_pixel_backward(
+      optional(grad_probabilities), optional(grad_ce), optional(grad_penalty),
+      optional(grad_soft_size), logits, optional(labels), optional(bounds), optional(soft_size),
+      optional(ce_scale), optional(penalty_scale), o.ignore_index, optional(weight),
+      name(o.normalization), name(o.ce_reduction), name(o.size_reduction));
 }
 
 struct PartialCrossEntropy : Function<PartialCrossEntropy> {
@@ -113,8 +112,8 @@ struct PartialCrossEntropy : Function<PartialCrossEntropy> {
     variable_list result(5);
     if (!g[0].defined()) return result;
     const variable_list s = ctx->get_saved_variables();
-    result[0] = call_backward(Options::load(ctx), {}, g[0], {}, {}, s[0], s[1], {}, {}, s[3], {},
-                              s[2]);
+    result[0] =
+        call_backward(Options::load(ctx), {}, g[0], {}, {}, s[0], s[1], {}, {}, s[3], {}, s[2]);
     return result;
   }
 };
@@ -139,8 +138,8 @@ struct SizePenalty : Function<SizePenalty> {
     variable_list result(4);
     if (!g[0].defined() && !g[1].defined()) return result;
     const variable_list s = ctx->get_saved_variables();
-    result[0] = call_backward(Options::load(ctx), {}, {}, g[0], g[1], s[0], {}, s[1], s[2], {},
-                              s[3], {});
+    result[0] =
+        call_backward(Options::load(ctx), {}, {}, g[0], g[1], s[0], {}, s[1], s[2], {}, s[3], {});
     return result;
   }
 };
@@ -213,20 +212,22 @@ segmentation_head_autograd(const at::Tensor& logits, const at::Tensor& labels,
   return call_segmentation_head(logits, labels, bounds, ignore_index, weight, normalize);
 }
 
-at::Tensor pixel_backward_autograd(
-    const OptionalTensor& grad_probabilities, const OptionalTensor& grad_ce,
-    const OptionalTensor& grad_penalty, const OptionalTensor& grad_soft_size,
-    const at::Tensor& logits, const OptionalTensor& labels, const OptionalTensor& bounds,
-    const OptionalTensor& soft_size, const OptionalTensor& ce_scale,
-    const OptionalTensor& penalty_scale, int64_t ignore_index, const OptionalTensor& weight,
-    std::string_view normalize, std::string_view ce_reduction, std::string_view size_reduction) {
+at::Tensor pixel_backward_autograd(const OptionalTensor& grad_probabilities,
+                                   const OptionalTensor& grad_ce,
+                                   const OptionalTensor& grad_penalty,
+                                   const OptionalTensor& grad_soft_size, const at::Tensor& logits,
+                                   const OptionalTensor& labels, const OptionalTensor& bounds,
+                                   const OptionalTensor& soft_size, const OptionalTensor& ce_scale,
+                                   const OptionalTensor& penalty_scale, int64_t ignore_index,
+                                   const OptionalTensor& weight, std::string_view normalize,
+                                   std::string_view ce_reduction, std::string_view size_reduction) {
   const auto wanted = [](const OptionalTensor& t) { return t.has_value() && needs_graph(*t); };
   if (needs_graph(logits) || wanted(grad_probabilities) || wanted(grad_ce) ||
       wanted(grad_penalty) || wanted(grad_soft_size) || wanted(soft_size)) {
     return PixelBackwardFunction::apply(grad_probabilities, grad_ce, grad_penalty, grad_soft_size,
-                                        logits, labels, bounds, soft_size, ce_scale,
-                                        penalty_scale, ignore_index, weight, normalize,
-                                        ce_reduction, size_reduction);
+                                        logits, labels, bounds, soft_size, ce_scale, penalty_scale,
+                                        ignore_index, weight, normalize, ce_reduction,
+                                        size_reduction);
   }
   const at::AutoDispatchBelowADInplaceOrView guard;
   return call_pixel_backward(grad_probabilities, grad_ce, grad_penalty, grad_soft_size, logits,

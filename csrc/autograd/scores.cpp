@@ -25,15 +25,15 @@ struct Term {
 
 double factor(const Term& term, const at::Tensor& scores) {
   // numel is at least 1 here: the gradient of an empty tensor is empty whatever the factor.
-  return term.reduction == Reduction::kMean ? term.scale / double(scores.sym_numel().guard_int(__FILE__, __LINE__))
-                                            : term.scale;
+  return term.reduction == Reduction::kMean
+             ? term.scale / double(scores.sym_numel().guard_int(__FILE__, __LINE__))
+             : term.scale;
 }
 
 at::Tensor slope(const Term& term, const at::Tensor& d) {
   switch (term.criterion) {
     case Criterion::kLsgan: return 2 * (d - term.target);
-    case Criterion::kVanilla:
-      return (1 - term.target) * d.sigmoid() - term.target * (-d).sigmoid();
+    case Criterion::kVanilla: return (1 - term.target) * d.sigmoid() - term.target * (-d).sigmoid();
     case Criterion::kHinge: break;
   }
   if (term.hinge_sign == 0) return at::full_like(d, -1);
@@ -52,8 +52,7 @@ at::Tensor curvature(const Term& term, const at::Tensor& d) {
 // The backward op maps (g, d) to slope(d) factor g. Given the gradient u of its result: the
 // gradients of g and of d.
 std::pair<at::Tensor, at::Tensor> second_derivative(const Term& term, const at::Tensor& u,
-                                                    const at::Tensor& g,
-                                                    const at::Tensor& scores) {
+                                                    const at::Tensor& g, const at::Tensor& scores) {
   const auto type = accumulation_type(scores.scalar_type());
   const at::Tensor d = scores.to(type);
   const at::Tensor scaled = u.to(type) * (scores.sym_numel() == 0 ? 0.0 : factor(term, scores));
@@ -107,10 +106,10 @@ struct AcclLoss : Function<AcclLoss> {
     if (!g[0].defined()) return variable_list(4);
     const variable_list saved = ctx->get_saved_variables();
     const int64_t options = ctx->saved_data["options"].toInt();
-    return {call_accl_loss_backward(g[0], saved[0], ctx->saved_data["target"].toDouble(),
-                                    name(unpack_criterion(options)),
-                                    name(unpack_reduction(options))),
-            at::Tensor(), at::Tensor(), at::Tensor()};
+    return {
+        call_accl_loss_backward(g[0], saved[0], ctx->saved_data["target"].toDouble(),
+                                name(unpack_criterion(options)), name(unpack_reduction(options))),
+        at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
@@ -135,9 +134,8 @@ struct DiscriminatorOptions {
 
 struct DiscriminatorLossBackward : Function<DiscriminatorLossBackward> {
   static variable_list forward(AutogradContext* ctx, const at::Tensor& grad_loss,
-                               const at::Tensor& fake, const at::Tensor& real,
-                               double fake_target, double real_target,
-                               std::string_view criterion, double scale,
+                               const at::Tensor& fake, const at::Tensor& real, double fake_target,
+                               double real_target, std::string_view criterion, double scale,
                                std::string_view reduction) {
     const at::AutoDispatchBelowADInplaceOrView guard;
     ctx->set_materialize_grads(false);
@@ -172,8 +170,8 @@ struct DiscriminatorLoss : Function<DiscriminatorLoss> {
                             double scale, std::string_view reduction) {
     const at::AutoDispatchBelowADInplaceOrView guard;
     ctx->set_materialize_grads(false);
-    at::Tensor loss = call_accl_discriminator_loss(fake, real, fake_target, real_target,
-                                                   criterion, scale, reduction);
+    at::Tensor loss = call_accl_discriminator_loss(fake, real, fake_target, real_target, criterion,
+                                                   scale, reduction);
     ctx->save_for_backward({fake, real});
     DiscriminatorOptions{fake_target, real_target, scale, parse_criterion(criterion),
                          parse_reduction(reduction)}
@@ -224,9 +222,8 @@ at::Tensor accl_discriminator_loss_autograd(const at::Tensor& fake, const at::Te
 }
 
 std::tuple<at::Tensor, at::Tensor> accl_discriminator_loss_backward_autograd(
-    const at::Tensor& grad_loss, const at::Tensor& fake, const at::Tensor& real,
-    double fake_target, double real_target, std::string_view criterion, double scale,
-    std::string_view reduction) {
+    const at::Tensor& grad_loss, const at::Tensor& fake, const at::Tensor& real, double fake_target,
+    double real_target, std::string_view criterion, double scale, std::string_view reduction) {
   if (needs_graph(grad_loss) || needs_graph(fake) || needs_graph(real)) {
     const variable_list grads = DiscriminatorLossBackward::apply(
         grad_loss, fake, real, fake_target, real_target, criterion, scale, reduction);

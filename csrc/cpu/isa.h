@@ -35,13 +35,14 @@ constexpr int64_t pixel_scratch_bytes(int64_t classes) {
   return classes * 2 * 16 * int64_t(sizeof(double));
 }
 
-// The best set that this processor has, or the one named by ACCL_EXT_ISA. Exported for build_info().
+// The best set that this processor has, or the one named by ACCL_EXT_ISA. Exported for
+// build_info().
 __attribute__((visibility("default"))) const Kernels& kernels();
 
 } // namespace cpu
 
-#define ACCL_DECLARE_ISA(isa)     \
-  namespace isa {                 \
+#define ACCL_DECLARE_ISA(isa)         \
+  namespace isa {                     \
   extern const cpu::Kernels kKernels; \
   }
 ACCL_DECLARE_ISA(baseline)

@@ -26,8 +26,8 @@ std::unique_ptr<void, Free> make_scratch(int64_t classes) {
 
 template <class T>
 Bounds<T> bounds_of(const PixelArguments& a, int64_t image, int64_t c) {
-  const T* const at = static_cast<const T*>(a.bounds) + image * a.bounds_stride[0] +
-                      c * a.bounds_stride[1];
+  const T* const at =
+      static_cast<const T*>(a.bounds) + image * a.bounds_stride[0] + c * a.bounds_stride[1];
   return {at[0], at[a.bounds_stride[2]]};
 }
 
@@ -130,7 +130,8 @@ int64_t pixel_forward(const PixelForward& a) {
                sums.data() + image * width);
   }
   const bool wide = a.dtype == DType::kFloat64;
-  if (a.labels) (wide ? finish_cross_entropy<double> : finish_cross_entropy<float>)(a, sums.data(), width);
+  if (a.labels)
+    (wide ? finish_cross_entropy<double> : finish_cross_entropy<float>)(a, sums.data(), width);
   if (a.soft_size) (wide ? finish_size<double> : finish_size<float>)(a, sums.data(), width);
   return -1;
 }

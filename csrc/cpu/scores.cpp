@@ -53,9 +53,8 @@ void score_forward(const ScoreArguments& a) {
 
 void score_backward(const ScoreArguments& a) {
   const Kernels& isa = kernels();
-  for_chunks(a, [&](int32_t group, int64_t chunk, int64_t) {
-    isa.score_backward(a, group, chunk);
-  });
+  for_chunks(a,
+             [&](int32_t group, int64_t chunk, int64_t) { isa.score_backward(a, group, chunk); });
 }
 
 } // namespace cpu

@@ -16,12 +16,9 @@ ACCL_HD T score_loss(ScoreTerm term, T d, T target) {
       const T linear = select(factor == T(0), T(0), factor * abs_(d)); // 0 also at infinity
       return linear + log1p_unit(exp_(-abs_(d)));
     }
-    case ScoreTerm::kHingeGenerator:
-      return -d;
-    case ScoreTerm::kHingeFake:
-      return select(d < T(-1), T(0), T(1) + d);
-    case ScoreTerm::kHingeReal:
-      return select(d > T(1), T(0), T(1) - d);
+    case ScoreTerm::kHingeGenerator: return -d;
+    case ScoreTerm::kHingeFake: return select(d < T(-1), T(0), T(1) + d);
+    case ScoreTerm::kHingeReal: return select(d > T(1), T(0), T(1) - d);
   }
   return d;
 }
@@ -29,18 +26,15 @@ ACCL_HD T score_loss(ScoreTerm term, T d, T target) {
 template <class T>
 ACCL_HD T score_loss_slope(ScoreTerm term, T d, T target) {
   switch (term) {
-    case ScoreTerm::kLeastSquares:
-      return T(2) * (d - target);
+    case ScoreTerm::kLeastSquares: return T(2) * (d - target);
     case ScoreTerm::kVanilla: { // s - t, of which 1 - s is left where t = 1
       const Logistic<T> l = logistic(d);
       return (T(1) - target) * sigmoid(l) - target * sigmoid_complement(l);
     }
-    case ScoreTerm::kHingeGenerator:
-      return T(-1);
+    case ScoreTerm::kHingeGenerator: return T(-1);
     case ScoreTerm::kHingeFake: // as relu: 0 at the kink, 1 at NaN
       return select(T(-1) >= d, T(0), T(1));
-    case ScoreTerm::kHingeReal:
-      return select(d >= T(1), T(0), T(-1));
+    case ScoreTerm::kHingeReal: return select(d >= T(1), T(0), T(-1));
   }
   return d;
 }

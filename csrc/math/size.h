@@ -31,17 +31,15 @@ template <class T>
 ACCL_HD T size_normalizer(Normalization normalization, int64_t pixels) {
   const T n = T(pixels);
   switch (normalization) {
-    case Normalization::kArea:
-      return n;
-    case Normalization::kArea2:
-      return n * n;
-    case Normalization::kNone:
-      break;
+    case Normalization::kArea: return n;
+    case Normalization::kArea2: return n * n;
+    case Normalization::kNone: break;
   }
   return T(1);
 }
 
-// Factor of each pair's squared excess in the loss; `bounded` pairs of (image, class) carry a bound.
+// Factor of each pair's squared excess in the loss; `bounded` pairs of (image, class) carry a
+// bound.
 template <class T>
 ACCL_HD T size_scale(Normalization normalization, int64_t pixels, Reduction reduction,
                      int64_t bounded) {
@@ -61,13 +59,11 @@ template <class T>
 ACCL_HD T cross_entropy_scale(Reduction reduction, T image_weight, T batch_weight,
                               int64_t labelled_images) {
   switch (reduction) {
-    case Reduction::kMean:
-      return batch_weight == T(0) ? T(0) : T(1) / batch_weight;
+    case Reduction::kMean: return batch_weight == T(0) ? T(0) : T(1) / batch_weight;
     case Reduction::kImageMean:
       return image_weight == T(0) ? T(0) : T(1) / (image_weight * T(labelled_images));
     case Reduction::kSum:
-    case Reduction::kNone:
-      break;
+    case Reduction::kNone: break;
   }
   return T(1);
 }

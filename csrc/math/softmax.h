@@ -29,8 +29,8 @@ ACCL_HD T softmax_cross_entropy_slope(Mask is_label, T exponential, T rest, T sc
   return select(is_label, -rest * scale, exponential * scale);
 }
 
-// Row k of J A, J = diag(p) - p p^T. A enters relative to A_top and `dot` = sum_j p_j (A_j - A_top):
-// the term of the dominating class is 0, not a difference of large numbers.
+// Row k of J A, J = diag(p) - p p^T. A enters relative to A_top and `dot` = sum_j p_j (A_j -
+// A_top): the term of the dominating class is 0, not a difference of large numbers.
 template <class T>
 ACCL_HD T softmax_pullback(T p, T relative_gradient, T dot) {
   return p * (relative_gradient - dot);

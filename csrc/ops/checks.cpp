@@ -62,15 +62,14 @@ void check_device(const at::Tensor& tensor, const char* argument, const at::Tens
 
 Criterion parse_criterion(std::string_view criterion) {
   const int64_t found = find(kCriteria, kCriteria.size(), criterion);
-  TORCH_CHECK_VALUE(found >= 0, "criterion must be 'lsgan', 'vanilla' or 'hinge', got '",
-                    criterion, "'");
+  TORCH_CHECK_VALUE(found >= 0, "criterion must be 'lsgan', 'vanilla' or 'hinge', got '", criterion,
+                    "'");
   return Criterion(found);
 }
 
 Reduction parse_reduction(std::string_view reduction) {
   const int64_t found = find(kReductions, 3, reduction);
-  TORCH_CHECK_VALUE(found >= 0, "reduction must be 'mean', 'sum' or 'none', got '", reduction,
-                    "'");
+  TORCH_CHECK_VALUE(found >= 0, "reduction must be 'mean', 'sum' or 'none', got '", reduction, "'");
   return Reduction(found);
 }
 
@@ -148,8 +147,7 @@ void check_labels(const at::Tensor& logits, const at::Tensor& labels) {
                    "labels must be uint8, int8, int16, int32, int64 or bool, got ",
                    python_name(labels.scalar_type()));
   TORCH_CHECK_TYPE(labels.scalar_type() != at::kBool || logits.sym_size(1) == 1,
-                   "bool labels need logits with one class, got ", logits.sym_size(1),
-                   " classes");
+                   "bool labels need logits with one class, got ", logits.sym_size(1), " classes");
   check_device(labels, "labels", logits, "logits");
   const int64_t spatial = logits.dim() - 2;
   const int64_t skipped = labels.dim() - spatial; // batch, or batch and channel
@@ -164,8 +162,8 @@ void check_labels(const at::Tensor& logits, const at::Tensor& labels) {
   plain.erase(plain.begin() + 1);
   channel[1] = 1;
   TORCH_CHECK_VALUE(false, "labels must have shape ", c10::SymIntArrayRef(plain), " or ",
-                    c10::SymIntArrayRef(channel), " to match logits ", logits.sym_sizes(),
-                    ", got ", labels.sym_sizes());
+                    c10::SymIntArrayRef(channel), " to match logits ", logits.sym_sizes(), ", got ",
+                    labels.sym_sizes());
 }
 
 void check_weight(const at::Tensor& logits, const std::optional<at::Tensor>& weight) {
@@ -173,9 +171,8 @@ void check_weight(const at::Tensor& logits, const std::optional<at::Tensor>& wei
   TORCH_CHECK_TYPE(at::isFloatingType(weight->scalar_type()),
                    "weight must be a floating dtype, got ", python_name(weight->scalar_type()));
   const c10::SymInt wanted = logits.sym_size(1) == 1 ? c10::SymInt(2) : logits.sym_size(1);
-  TORCH_CHECK_VALUE(weight->dim() == 1 && weight->sym_size(0) == wanted,
-                    "weight must have shape [", wanted, "], one value a class, got ",
-                    weight->sym_sizes());
+  TORCH_CHECK_VALUE(weight->dim() == 1 && weight->sym_size(0) == wanted, "weight must have shape [",
+                    wanted, "], one value a class, got ", weight->sym_sizes());
   check_device(*weight, "weight", logits, "logits");
   TORCH_CHECK_VALUE(!weight->requires_grad(), "weight must not require grad");
 }
@@ -209,8 +206,8 @@ void throw_invalid_label(int64_t value, int64_t classes, int64_t ignore_index) {
     TORCH_CHECK_VALUE(false, "labels must be 0, 1 or ignore_index (", ignore_index, "), got ",
                       value);
   }
-  TORCH_CHECK_VALUE(false, "labels must be 0 to ", classes - 1, " or ignore_index (",
-                    ignore_index, "), got ", value);
+  TORCH_CHECK_VALUE(false, "labels must be 0 to ", classes - 1, " or ignore_index (", ignore_index,
+                    "), got ", value);
 }
 
 } // namespace accl

@@ -13,9 +13,8 @@ using OptionalTensor = std::optional<at::Tensor>;
 
 at::Tensor accl_loss(const at::Tensor& scores, double target, std::string_view criterion,
                      std::string_view reduction);
-at::Tensor accl_loss_backward(const at::Tensor& grad_loss, const at::Tensor& scores,
-                              double target, std::string_view criterion,
-                              std::string_view reduction);
+at::Tensor accl_loss_backward(const at::Tensor& grad_loss, const at::Tensor& scores, double target,
+                              std::string_view criterion, std::string_view reduction);
 
 at::Tensor accl_discriminator_loss(const at::Tensor& fake_scores, const at::Tensor& real_scores,
                                    double fake_target, double real_target,
@@ -41,18 +40,17 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> size_penalty(const at::Tensor& lo
 
 // probabilities, partial_ce, size_penalty, soft_size, and both factors
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>
-segmentation_head(const at::Tensor& logits, const at::Tensor& labels,
-                  const OptionalTensor& bounds, int64_t ignore_index,
-                  const OptionalTensor& weight, std::string_view normalize);
+segmentation_head(const at::Tensor& logits, const at::Tensor& labels, const OptionalTensor& bounds,
+                  int64_t ignore_index, const OptionalTensor& weight, std::string_view normalize);
 
 // Gradient of the logits for all three of the above. A gradient that is absent costs nothing.
 at::Tensor pixel_backward(const OptionalTensor& grad_probabilities, const OptionalTensor& grad_ce,
-                          const OptionalTensor& grad_penalty,
-                          const OptionalTensor& grad_soft_size, const at::Tensor& logits,
-                          const OptionalTensor& labels, const OptionalTensor& bounds,
-                          const OptionalTensor& soft_size, const OptionalTensor& ce_scale,
-                          const OptionalTensor& penalty_scale, int64_t ignore_index,
-                          const OptionalTensor& weight, std::string_view normalize,
-                          std::string_view ce_reduction, std::string_view size_reduction);
+                          const OptionalTensor& grad_penalty, const OptionalTensor& grad_soft_size,
+                          const at::Tensor& logits, const OptionalTensor& labels,
+                          const OptionalTensor& bounds, const OptionalTensor& soft_size,
+                          const OptionalTensor& ce_scale, const OptionalTensor& penalty_scale,
+                          int64_t ignore_index, const OptionalTensor& weight,
+                          std::string_view normalize, std::string_view ce_reduction,
+                          std::string_view size_reduction);
 
 } // namespace accl

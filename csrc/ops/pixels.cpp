@@ -72,8 +72,9 @@ struct Inputs {
 
 void run_forward(PixelForward& a, const Inputs& in) {
   if (in.logits.is_cuda()) {
-    const at::Tensor scratch = cuda_scratch(cuda::pixel_partials(a), accumulation_type(in.logits.scalar_type()),
-                           in.logits, &a.partials, &a.ticket);
+    const at::Tensor scratch =
+        cuda_scratch(cuda::pixel_partials(a), accumulation_type(in.logits.scalar_type()), in.logits,
+                     &a.partials, &a.ticket);
     return launch_cuda(cuda::pixel_forward, a, in.logits);
   }
   const int64_t invalid = cpu::pixel_forward(a);
@@ -132,9 +133,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> size_penalty(const at::Tensor& lo
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>
-segmentation_head(const at::Tensor& logits, const at::Tensor& labels,
-                  const OptionalTensor& bounds, int64_t ignore_index,
-                  const OptionalTensor& weight, std::string_view normalize) {
+segmentation_head(const at::Tensor& logits, const at::Tensor& labels, const OptionalTensor& bounds,
+                  int64_t ignore_index, const OptionalTensor& weight, std::string_view normalize) {
   check_logits(logits);
   check_labels(logits, labels);
   check_weight(logits, weight);
@@ -168,13 +168,12 @@ segmentation_head(const at::Tensor& logits, const at::Tensor& labels,
 }
 
 at::Tensor pixel_backward(const OptionalTensor& grad_probabilities, const OptionalTensor& grad_ce,
-                          const OptionalTensor& grad_penalty,
-                          const OptionalTensor& grad_soft_size, const at::Tensor& logits,
-                          const OptionalTensor& labels, const OptionalTensor& bounds,
-                          const OptionalTensor& soft_size, const OptionalTensor& ce_scale,
-                          const OptionalTensor& penalty_scale, int64_t ignore_index,
-                          const OptionalTensor& weight, std::string_view normalize,
-                          std::string_view ce_reduction_name,
+                          const OptionalTensor& grad_penalty, const OptionalTensor& grad_soft_size,
+                          const at::Tensor& logits, const OptionalTensor& labels,
+                          const OptionalTensor& bounds, const OptionalTensor& soft_size,
+                          const OptionalTensor& ce_scale, const OptionalTensor& penalty_scale,
+                          int64_t ignore_index, const OptionalTensor& weight,
+                          std::string_view normalize, std::string_view ce_reduction_name,
                           std::string_view size_reduction_name) {
   check_logits(logits);
   const Normalization normalization = parse_normalization(normalize);

@@ -46,8 +46,8 @@ at::Tensor allocate_like(const at::Tensor& x) {
 void run_forward(ScoreArguments& arguments, const at::Tensor& scores, const at::Tensor& loss) {
   arguments.loss = loss.data_ptr();
   if (!scores.is_cuda()) return cpu::score_forward(arguments);
-  const at::Tensor scratch = cuda_scratch(cuda::score_partials(arguments), loss.scalar_type(), scores,
-                         &arguments.partials, &arguments.ticket);
+  const at::Tensor scratch = cuda_scratch(cuda::score_partials(arguments), loss.scalar_type(),
+                                          scores, &arguments.partials, &arguments.ticket);
   launch_cuda(cuda::score_forward, arguments, scores);
 }
 
@@ -82,9 +82,8 @@ at::Tensor accl_loss(const at::Tensor& scores, double target, std::string_view c
   return loss;
 }
 
-at::Tensor accl_loss_backward(const at::Tensor& grad_loss, const at::Tensor& scores,
-                              double target, std::string_view criterion,
-                              std::string_view reduction_name) {
+at::Tensor accl_loss_backward(const at::Tensor& grad_loss, const at::Tensor& scores, double target,
+                              std::string_view criterion, std::string_view reduction_name) {
   check_scores(scores, "scores");
   const ScoreTerm term = term_of(parse_criterion(criterion), Side::kGenerator);
   const Reduction reduction = parse_reduction(reduction_name);

@@ -10,14 +10,10 @@ namespace ACCL_ISA {
 template <class Function>
 ACCL_HD auto dispatch(DType dtype, const Function& function) {
   switch (dtype) {
-    case DType::kFloat16:
-      return function(Half{});
-    case DType::kBFloat16:
-      return function(BFloat16{});
-    case DType::kFloat64:
-      return function(double{});
-    case DType::kFloat32:
-      break;
+    case DType::kFloat16: return function(Half{});
+    case DType::kBFloat16: return function(BFloat16{});
+    case DType::kFloat64: return function(double{});
+    case DType::kFloat32: break;
   }
   return function(float{});
 }

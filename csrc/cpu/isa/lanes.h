@@ -57,12 +57,12 @@ struct Lanes {
   }
 };
 
-#define ACCL_LANES_OPERATOR(result, op)                                     \
-  template <class T>                                                        \
-  ACCL_HD result<T> operator op(const Lanes<T>& a, const Lanes<T>& b) {     \
-    result<T> c;                                                            \
+#define ACCL_LANES_OPERATOR(result, op)                                            \
+  template <class T>                                                               \
+  ACCL_HD result<T> operator op(const Lanes<T>& a, const Lanes<T>& b) {            \
+    result<T> c;                                                                   \
     for (int i = 0; i < Lanes<T>::kParts; ++i) c.part[i] = a.part[i] op b.part[i]; \
-    return c;                                                               \
+    return c;                                                                      \
   }
 ACCL_LANES_OPERATOR(Lanes, +)
 ACCL_LANES_OPERATOR(Lanes, -)

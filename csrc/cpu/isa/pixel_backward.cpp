@@ -88,8 +88,8 @@ struct Backward {
       if (kDense) grad = softmax_pullback(e * s.scale, load(relative + c * kLanes), dot);
       if (code) {
         const Lanes<T> rest = select(s.is_top(c), s.others, Lanes<T>(1) + s.others - e);
-        grad = grad + scaled(g, softmax_cross_entropy_slope(code_is(code, int32_t(c), T()), e,
-                                                            rest, s.scale));
+        grad = grad + scaled(g, softmax_cross_entropy_slope(code_is(code, int32_t(c), T()), e, rest,
+                                                            s.scale));
       }
       pixels.write(grad_logits(c, block), grad);
     }
@@ -123,11 +123,9 @@ struct Backward {
       if (!a.grad_ce) continue;
       collect(a, image, block, count, &labelled);
       for (int i = 0; i < labelled.n; i += kLanes) {
-        const Picked picked = {labelled.at + i,
-                               labelled.n - i < kLanes ? labelled.n - i : kLanes};
+        const Picked picked = {labelled.at + i, labelled.n - i < kLanes ? labelled.n - i : kLanes};
         const int32_t* const code = labelled.code + i;
-        pixels_gradient<kDense, kMap>(block, picked, grad_cross_entropy(block, picked, code),
-                                      code);
+        pixels_gradient<kDense, kMap>(block, picked, grad_cross_entropy(block, picked, code), code);
       }
     }
   }

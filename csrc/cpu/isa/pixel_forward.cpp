@@ -75,8 +75,8 @@ struct Forward {
   int64_t run(int64_t begin, int64_t end, double* partial, Lanes<T>* size) const {
     const bool dense = a.probabilities || a.soft_size;
     T* const ce_map = a.labels && a.ce_reduction == Reduction::kNone
-        ? static_cast<T*>(a.ce) + image * a.pixels
-        : nullptr;
+                          ? static_cast<T*>(a.ce) + image * a.pixels
+                          : nullptr;
     int64_t invalid = -1;
     Labelled labelled;
     for (int64_t c = 0; c < a.classes + 2; ++c) partial[c] = 0;
