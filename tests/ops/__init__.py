@@ -1,0 +1,1 @@
+"""The tests of the ops; oracle.py is what all of them compare with."""
