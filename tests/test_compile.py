@@ -142,7 +142,7 @@ def test_second_derivatives_through_aot_are_refused_not_wrong():
     compiled = torch.compile(
         lambda z: accl_ext.partial_cross_entropy(z, y), backend="aot_eager", fullgraph=True
     )
-    with pytest.raises(RuntimeError, match="double backward"):
+    with pytest.raises(RuntimeError, match="double backward"):  # noqa: PT012
         (g,) = torch.autograd.grad(compiled(z), z, create_graph=True)
         torch.autograd.grad(g.square().sum(), z)
 

@@ -1,1 +1,1 @@
-"""Training harness of the adversarial constrained-CNN loss: raw images and masks in, Table 1 out."""
+"""Training harness of the adversarial constrained-CNN loss: images and masks in, Table 1 out."""

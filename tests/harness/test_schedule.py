@@ -1,7 +1,6 @@
 """The learning rate of the paper's 200 epochs, and its form for other lengths."""
 
 import pytest
-
 from accl_harness.training.schedule import learning_rate
 
 
