@@ -143,23 +143,23 @@ def check_bounds(logits: Tensor, bounds: Tensor) -> None:
 def bounds_tensor(logits: Tensor, bounds: Tensor | tuple[float, float]) -> Tensor:
     """Bounds as a checked tensor that broadcasts to [B, C, 2]."""
     if not isinstance(bounds, Tensor):
-        bounds = constant_bounds(bounds, logits.device, accumulation_dtype(logits.dtype))
+        bounds = constant_bounds(bounds, logits)
     check_bounds(logits, bounds)
     return bounds
 
 
-def constant_bounds(
-    bounds: tuple[float, float], device: torch.device, dtype: torch.dtype
-) -> Tensor:
-    """A pair of numbers as a tensor [2], put on the device once and cached."""
+def constant_bounds(bounds: tuple[float, float], logits: Tensor) -> Tensor:
+    """A pair of numbers as a tensor [2] beside the logits, put on their device once and cached."""
     try:
         lower, upper = (float(bound) for bound in bounds)
     except (TypeError, ValueError):
         raise TypeError(f"bounds must be a pair of numbers or a tensor, got {bounds!r}") from None
     if lower > upper and math.isfinite(lower) and math.isfinite(upper):
         raise ValueError(f"bounds must satisfy a <= b, got ({lower}, {upper})")
-    if torch.compiler.is_compiling():
-        # Built by fills inside the graph: a copy from the host could not be captured.
+    device, dtype = logits.device, accumulation_dtype(logits.dtype)
+    if torch.compiler.is_compiling() or type(logits) not in (Tensor, torch.nn.Parameter):
+        # Built by fills inside the graph: a copy from the host could not be captured. And a fake
+        # tensor's bounds are fake: kept, they would turn up in a real call.
         return torch.stack(
             [torch.full((), bound, device=device, dtype=dtype) for bound in (lower, upper)]
         )

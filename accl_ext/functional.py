@@ -10,7 +10,6 @@ from torch import Tensor
 from . import _library
 from ._arguments import (
     SegmentationHeadOutput,
-    accumulation_dtype,
     constant_bounds,
     validate_labels,
 )
@@ -237,4 +236,4 @@ def segmentation_head(
 def _as_tensor(bounds: Tensor | tuple[float, float], logits: Tensor) -> Tensor:
     if isinstance(bounds, Tensor):
         return bounds
-    return constant_bounds(bounds, logits.device, accumulation_dtype(logits.dtype))
+    return constant_bounds(bounds, logits)

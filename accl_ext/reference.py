@@ -186,20 +186,20 @@ def _pixel_terms(
     if arguments.values_are_at_hand(labels):
         arguments.check_label_values(code[invalid], classes, ignore_index)
     safe_code = torch.where(labelled & ~invalid, code, 0)
-    # Selecting before the formula as well as after keeps a NaN or infinite logit of an
-    # unlabelled pixel out of the gradient (0 * NaN is NaN).
-    x = torch.where(labelled.unsqueeze(1), rows, 0)
+    if weight is None:
+        w = labelled.to(rows.dtype)
+    else:
+        w = torch.where(labelled, weight.to(rows.dtype)[safe_code], 0)
+    # Selecting before the formula as well as after keeps a NaN or infinite logit of a pixel that
+    # does not count out of the gradient (0 * NaN is NaN).
+    counts = w != 0
+    x = torch.where(counts.unsqueeze(1), rows, 0)
     if classes == 1:
         x = x.squeeze(1)
         loss = _softplus(torch.where(safe_code == 1, -x, x))
     else:
         loss = -x.log_softmax(1).gather(1, safe_code.unsqueeze(1)).squeeze(1)
-    if weight is None:
-        w = labelled.to(rows.dtype)
-    else:
-        w = torch.where(labelled, weight.to(rows.dtype)[safe_code], 0)
-        loss = torch.where(w != 0, loss * w, 0)
-    loss = torch.where(labelled, loss, 0)
+    loss = torch.where(counts, loss * w, 0)
     # Where values cannot be looked at (CUDA), a label that is no class turns to NaN. A factor and
     # not a choice between two losses: the unchosen one's gradient would be 0 * NaN everywhere.
     return _PixelTerms(loss * torch.where(invalid, math.nan, 1.0), w)
@@ -227,7 +227,8 @@ def _penalty(size: Tensor, bounds: Tensor, pixels: int, normalize: str, reductio
     lower, upper = bounds.unbind(-1)
     has_lower, has_upper = lower.isfinite(), upper.isfinite()
     below = torch.where(has_lower, (torch.where(has_lower, lower, 0) - size).relu(), 0)
-    above = torch.where(has_upper, (size - torch.where(has_upper, upper, 0)).relu(), 0)
+    may_exceed = has_upper & ~(has_lower & (size < lower))  # where a > b, a comes first
+    above = torch.where(may_exceed, (size - torch.where(has_upper, upper, 0)).relu(), 0)
     penalty = (below**2 + above**2) / {"area": pixels, "none": 1, "area2": pixels**2}[normalize]
     if reduction == "none":
         return penalty
