@@ -57,7 +57,10 @@ def training_step(logits, labels, bounds, weight, real):
 @pytest.mark.parametrize("classes", [1, 3])
 def test_one_graph_for_all_sizes_bounds_and_weights(backend, classes):
     compiled, counter = counting(training_step, backend, dynamic=True)
-    for batch, height, width in ((2, 8, 10), (3, 12, 6), (5, 34, 30), (4, 6, 16)):
+    graphs = []
+    # No two sizes of the first call are equal: torch takes equal ones for the same symbol. It may
+    # trace that call twice: first it tries the options that are floats as tensors.
+    for batch, height, width in ((5, 14, 18), (6, 12, 8), (4, 34, 30), (11, 6, 16)):
         z = make_logits(batch, classes, (height, width), torch.float32).requires_grad_()
         y = make_labels(batch, classes, (height, width))
         bounds = torch.rand(batch, classes, 1) + torch.tensor([2.0, 3.0])
@@ -68,7 +71,9 @@ def test_one_graph_for_all_sizes_bounds_and_weights(backend, classes):
         torch.testing.assert_close(got, wanted)
         (a,), (b,) = torch.autograd.grad(got, z), torch.autograd.grad(wanted, z)
         torch.testing.assert_close(a, b)
-    assert counter.frame_count == 1
+        graphs.append(counter.frame_count)
+    assert graphs == [graphs[0]] * 4
+    assert graphs[0] <= 2
 
 
 def test_bounds_and_weights_of_fixed_sizes_do_not_recompile():

@@ -136,7 +136,7 @@ def test_softmax_of_plus_infinity_is_nan_as_torch_s():
     assert head.partial_ce.isnan()
 
 
-@pytest.mark.parametrize("gap", [20.0, 88.0, 104.0, 1e4, 3e38])
+@pytest.mark.parametrize("gap", [20.0, 88.0, 104.0, 1e4, 1e37])
 @pytest.mark.parametrize("classes", [2, 3])
 def test_softmax_of_logits_far_apart(gap, classes):
     z = torch.zeros(1, classes, 19)

@@ -149,6 +149,15 @@ def test_nothing_labelled_costs_nothing(classes, reduction, dtype):
 
 
 @for_reductions
+@pytest.mark.parametrize("shape", [(0, 1, 4, 4), (2, 1, 0, 4), (0, 3, 4), (2, 3, 0)], ids=str)
+def test_no_pixels_cost_nothing(reduction, shape):
+    labels = torch.zeros(shape[0], *shape[2:], dtype=torch.uint8)
+    check("partial_cross_entropy", torch.zeros(shape), labels, reduction=reduction)
+    loss = accl_ext.partial_cross_entropy(torch.zeros(shape), labels, reduction=reduction)
+    assert loss.tolist() == (labels.float().tolist() if reduction == "none" else 0)
+
+
+@for_reductions
 @pytest.mark.parametrize("classes", [1, 3])
 def test_classes_of_weight_zero_cost_nothing(classes, reduction):
     x = make_logits(2, classes).requires_grad_()
