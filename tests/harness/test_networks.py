@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from accl_harness.errors import UserError
-from accl_harness.networks import PatchGAN, UNet, sizes_that_work
+from accl_harness.networks import PatchGAN, UNet, blocks, sizes_that_work
 from accl_harness.networks.unet import check_size, depth_for
 from torch import nn
 
@@ -125,3 +125,23 @@ def test_pad_takes_any_size_and_gives_it_back():
 def test_unknown_norm_is_refused():
     with pytest.raises(ValueError, match="norm must be one of batch, instance, none, got 'group'"):
         UNet(1, 4, norm="group")
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("kind", [blocks.DownConv, blocks.UpConv])
+@pytest.mark.parametrize("bias", [False, True])
+def test_matrix_product_of_a_deep_convolution_equals_the_convolution(
+    monkeypatch, kind, bias, batch
+):
+    layer = kind(5, 3, bias=bias).double()
+    x = torch.randn(batch, 5, 4, 2, dtype=torch.float64)
+    results = []
+    for few in (0, 64):
+        monkeypatch.setattr(blocks, "FEW_POSITIONS", few)
+        image = x.clone().requires_grad_()
+        y = layer(image)
+        layer.zero_grad()
+        (y**2).sum().backward()
+        results.append([y, image.grad, *(p.grad.clone() for p in layer.parameters())])
+    for product, convolution in zip(*results, strict=True):
+        torch.testing.assert_close(product, convolution)

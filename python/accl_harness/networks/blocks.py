@@ -6,6 +6,41 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NORMS = ("batch", "instance", "none")
+FEW_POSITIONS = 64
+"""Up to so many positions (batch included) the deep convolutions are matrix products on the CPU:
+their cost is the weights' memory traffic, which oneDNN multiplies by reordering them."""
+
+
+class DownConv(nn.Conv2d):
+    """Kernel 4, stride 2, padding 1: halves height and width."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool):
+        super().__init__(inputs, outputs, 4, 2, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, _, height, width = x.shape
+        height, width = height // 2, width // 2
+        if x.is_cuda or batch * height * width > FEW_POSITIONS:
+            return super().forward(x)
+        patches = F.unfold(x, 4, stride=2, padding=1).transpose(0, 1).flatten(1)
+        y = (self.weight.flatten(1) @ patches).view(-1, batch, height, width).transpose(0, 1)
+        return y if self.bias is None else y + self.bias.view(-1, 1, 1)
+
+
+class UpConv(nn.ConvTranspose2d):
+    """Transposed convolution, kernel 4, stride 2, padding 1: doubles height and width."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool):
+        super().__init__(inputs, outputs, 4, 2, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, _, height, width = x.shape
+        if x.is_cuda or batch * height * width > FEW_POSITIONS:
+            return super().forward(x)
+        patches = self.weight.flatten(1).t() @ x.transpose(0, 1).flatten(1)
+        patches = patches.view(-1, batch, height * width).transpose(0, 1)
+        y = F.fold(patches, (2 * height, 2 * width), 4, stride=2, padding=1)
+        return y if self.bias is None else y + self.bias.view(-1, 1, 1)
 
 
 class BatchNorm(nn.BatchNorm2d):

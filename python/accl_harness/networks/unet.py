@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .blocks import initialise, norm_layers
+from .blocks import DownConv, UpConv, initialise, norm_layers
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -125,7 +125,7 @@ def _down(level: int, channels: list[int], norm: str) -> nn.Sequential:
     innermost = level == len(channels) - 1
     normed = level > 0 and not innermost
     inputs = channels[level - 1] if level else 1
-    convolution = nn.Conv2d(inputs, channels[level], 4, 2, 1, bias=norm != "batch")
+    convolution = DownConv(inputs, channels[level], bias=norm != "batch")
     return nn.Sequential(
         *([nn.LeakyReLU(0.2, inplace=True)] if level else []),
         convolution,
@@ -141,7 +141,7 @@ def _up(level: int, channels: list[int], norm: str, dropout: float) -> nn.Sequen
     has_dropout = dropout > 0 and _FIRST_DROPOUT_LEVEL <= level < len(channels) - 1
     return nn.Sequential(
         nn.ReLU(inplace=True),
-        nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=level == 0 or norm != "batch"),
+        UpConv(inputs, outputs, bias=level == 0 or norm != "batch"),
         *(norm_layers(norm, outputs) if level else []),
         *([nn.Dropout(dropout)] if has_dropout else []),
     )

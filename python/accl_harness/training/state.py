@@ -33,16 +33,15 @@ class TrainingState:
         G is drawn before D, so that all methods of one seed start from the same G.
         """
         torch.manual_seed(stream_seed(config.seed, "weights"))
-        # Channels last spares oneDNN and cuDNN the reordering of weights and their gradients.
-        form = {
-            "device": device,
-            "dtype": network_dtype(config),
-            "memory_format": torch.channels_last,
-        }
-        generator = build_generator(config).to(**form)
+        form = {"device": device, "dtype": network_dtype(config)}
+        # Channels last is what tensor cores read. On the CPU it would cost G a transposition of
+        # every gradient of a transposed convolution's weight, which oneDNN gives contiguous.
+        generator_form = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+        generator = build_generator(config).to(**form, memory_format=generator_form)
         discriminator = None
         if config.accl_weight > 0:
-            discriminator = build_discriminator(config).to(**form)
+            discriminator = build_discriminator(config)
+            discriminator = discriminator.to(**form, memory_format=torch.channels_last)
         return cls(
             generator,
             discriminator,
