@@ -113,7 +113,7 @@ def score_cases(few: bool) -> Iterator[Fields]:
     single = itertools.cycle(TERMS[:3])
     pairs = itertools.cycle([["lsgan"] * 2, ["vanilla"] * 2, ["hinge_fake", "hinge_real"]])
     for dtype in DTYPES:
-        for n in [900, 4097] if few else [*SIZES, 10_000]:
+        for n in [900, 2100, 4097] if few else [*SIZES, 2100, 10_000]:
             yield score_case(dtype, [n], [next(single)], next(reductions), next(seeds))
     for dtype in DTYPES[2:3] if few else DTYPES:
         for reduction in SIZE_REDUCTIONS:
