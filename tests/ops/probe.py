@@ -1,11 +1,11 @@
 """What test_bitwise runs under each instruction set: every op, every dtype, odd sizes."""
 
 import torch
-from ops.oracle import DTYPES
-from ops.table import CASES
 
 import accl_ext
 from accl_ext import reference
+from ops.oracle import DTYPES
+from ops.table import CASES
 
 
 def results() -> dict[str, tuple[list[torch.Tensor], list[torch.Tensor]]]:

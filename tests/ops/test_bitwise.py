@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from ops.oracle import LAYOUTS, assert_near, lay_out, make_labels, make_logits
-from ops.table import CASES, FEW, cases, outputs_and_gradients
 
 import accl_ext
+from ops.oracle import LAYOUTS, assert_near, lay_out, make_labels, make_logits
+from ops.table import CASES, FEW, cases, outputs_and_gradients
 
 # Three and a bit chunks of 8192: several units of work for several threads.
 SPATIAL = (165, 151)

@@ -3,12 +3,12 @@ part, so the Hessian's products are compared with the reference's as well."""
 
 import pytest
 import torch
-from ops.oracle import as_tuple, assert_near, make_labels, make_logits
-from ops.table import CASES, FEW, cases, size_bounds
 from torch.autograd import grad, gradcheck, gradgradcheck
 
 import accl_ext
 from accl_ext import reference
+from ops.oracle import as_tuple, assert_near, make_labels, make_logits
+from ops.table import CASES, FEW, cases, size_bounds
 
 ops = torch.ops.accl_ext
 

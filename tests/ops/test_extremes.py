@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from ops.oracle import DTYPES, check, dtype_id, make_labels, make_logits
 
 import accl_ext
 from accl_ext import reference
+from ops.oracle import DTYPES, check, dtype_id, make_labels, make_logits
 
 inf, nan = math.inf, math.nan
 

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from ops.oracle import LAYOUTS, assert_near, lay_out, make_labels, make_logits
-from ops.table import CASES, FEW, cases, outputs_and_gradients
 
 import accl_ext
+from ops.oracle import LAYOUTS, assert_near, lay_out, make_labels, make_logits
+from ops.table import CASES, FEW, cases, outputs_and_gradients
 
 
 @pytest.mark.parametrize(**cases(CASES))

@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+
+import accl_ext
 from ops.oracle import (
     DTYPES,
     LABEL_TYPES,
@@ -17,8 +19,6 @@ from ops.oracle import (
     make_labels,
     make_logits,
 )
-
-import accl_ext
 
 REDUCTIONS = ("mean", "image_mean", "sum", "none")
 

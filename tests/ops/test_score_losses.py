@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from ops.oracle import DTYPES, LAYOUTS, check, dtype_id, lay_out
 
 import accl_ext
 from accl_ext import reference
+from ops.oracle import DTYPES, LAYOUTS, check, dtype_id, lay_out
 
 CRITERIA = ("lsgan", "vanilla", "hinge")
 REDUCTIONS = ("mean", "sum", "none")

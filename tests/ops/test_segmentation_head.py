@@ -4,6 +4,9 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import accl_ext
 from ops.oracle import (
     DTYPES,
     LABEL_TYPES,
@@ -16,9 +19,6 @@ from ops.oracle import (
     make_labels,
     make_logits,
 )
-from torch.utils._python_dispatch import TorchDispatchMode
-
-import accl_ext
 
 for_dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
 

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from ops.oracle import DTYPES, LAYOUTS, SPATIAL, check, dtype_id, lay_out, make_logits
 
 import accl_ext
+from ops.oracle import DTYPES, LAYOUTS, SPATIAL, check, dtype_id, lay_out, make_logits
 
 NORMALIZATIONS = ("area", "none", "area2")
 REDUCTIONS = ("mean", "sum", "none")

@@ -3,13 +3,13 @@
 import pytest
 import torch
 import torch.autograd.forward_ad as forward_ad
-from ops.oracle import DTYPES, as_tuple, dtype_id, make_labels, make_logits
-from ops.table import FEW, cases, size_bounds
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.library import opcheck
 
 import accl_ext
 from accl_ext import reference
+from ops.oracle import DTYPES, as_tuple, dtype_id, make_labels, make_logits
+from ops.table import FEW, cases, size_bounds
 
 ops = torch.ops.accl_ext
 
