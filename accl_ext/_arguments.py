@@ -96,8 +96,7 @@ def check_logits(logits: Tensor) -> None:
 def check_labels(logits: Tensor, labels: Tensor) -> None:
     if labels.dtype not in _LABELS:
         raise TypeError(
-            "labels must be uint8, int8, int16, int32, int64 or bool, "
-            f"got {_name(labels.dtype)}"
+            f"labels must be uint8, int8, int16, int32, int64 or bool, got {_name(labels.dtype)}"
         )
     if labels.dtype == torch.bool and logits.shape[1] != 1:
         raise TypeError(f"bool labels need logits with one class, got {logits.shape[1]} classes")
@@ -131,8 +130,13 @@ def check_bounds(logits: Tensor, bounds: Tensor) -> None:
     wanted = [logits.shape[0], logits.shape[1], 2]
     came = _shape(bounds)
     leading = came[:-1]
-    fits = 1 <= len(came) <= 3 and came[-1] == 2 and all(
-        size in (1, want) for size, want in zip(leading, wanted[2 - len(leading) :], strict=False)
+    fits = (
+        1 <= len(came) <= 3
+        and came[-1] == 2
+        and all(
+            size in (1, want)
+            for size, want in zip(leading, wanted[2 - len(leading) :], strict=False)
+        )
     )
     if not fits:
         raise ValueError(f"bounds must broadcast to [B, C, 2] = {wanted}, got {came}")
@@ -167,9 +171,7 @@ def constant_bounds(bounds: tuple[float, float], logits: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=1024)
-def _cached_bounds(
-    lower: float, upper: float, device: torch.device, dtype: torch.dtype
-) -> Tensor:
+def _cached_bounds(lower: float, upper: float, device: torch.device, dtype: torch.dtype) -> Tensor:
     if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         raise RuntimeError(
             "bounds given as a pair of numbers must be copied to the device, which a CUDA graph "
@@ -217,8 +219,7 @@ def validate_labels(labels: Tensor, num_classes: int, *, ignore_index: int = 255
     """
     if labels.dtype not in _LABELS:
         raise TypeError(
-            "labels must be uint8, int8, int16, int32, int64 or bool, "
-            f"got {_name(labels.dtype)}"
+            f"labels must be uint8, int8, int16, int32, int64 or bool, got {_name(labels.dtype)}"
         )
     if num_classes < 1:
         raise ValueError(f"num_classes must be at least 1, got {num_classes}")

@@ -107,9 +107,7 @@ class SizePenalty(_Options):
         self.reduction = reduction
         _keep_bounds(self, bounds)
 
-    def forward(
-        self, logits: Tensor, bounds: Tensor | tuple[float, float] | None = None
-    ) -> Tensor:
+    def forward(self, logits: Tensor, bounds: Tensor | tuple[float, float] | None = None) -> Tensor:
         kwargs = self._kwargs()
         if bounds is not None:
             kwargs["bounds"] = bounds
