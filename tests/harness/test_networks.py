@@ -136,8 +136,8 @@ def test_matrix_product_of_a_deep_convolution_equals_the_convolution(
     layer = kind(5, 3, bias=bias).double()
     x = torch.randn(batch, 5, 4, 2, dtype=torch.float64)
     results = []
-    for few in (0, 64):
-        monkeypatch.setattr(blocks, "FEW_POSITIONS", few)
+    for as_product in (False, True):
+        monkeypatch.setattr(blocks, "_as_product", lambda *_, chosen=as_product: chosen)
         image = x.clone().requires_grad_()
         y = layer(image)
         layer.zero_grad()
@@ -145,3 +145,11 @@ def test_matrix_product_of_a_deep_convolution_equals_the_convolution(
         results.append([y, image.grad, *(p.grad.clone() for p in layer.parameters())])
     for product, convolution in zip(*results, strict=True):
         torch.testing.assert_close(product, convolution)
+
+
+def test_few_positions_and_single_channels_are_matrix_products_on_the_cpu():
+    x = torch.zeros(1)
+    assert blocks._as_product(x, positions=64, outer_channels=512)
+    assert blocks._as_product(x, positions=65, outer_channels=1)
+    assert not blocks._as_product(x, positions=65, outer_channels=2)
+    assert not blocks._as_product(x.to("meta"), positions=1, outer_channels=1)

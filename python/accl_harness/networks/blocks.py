@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 NORMS = ("batch", "instance", "none")
 FEW_POSITIONS = 64
-"""Up to so many positions (batch included) the deep convolutions are matrix products on the CPU:
-their cost is the weights' memory traffic, which oneDNN multiplies by reordering them."""
+"""Up to so many positions (batch included) a convolution is a matrix product on the CPU: its cost
+is the weights' memory traffic, which oneDNN multiplies by reordering them. So is one that reads
+or writes a single channel, for which oneDNN has no good kernel."""
 
 
 class DownConv(nn.Conv2d):
@@ -20,7 +21,7 @@ class DownConv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         batch, _, height, width = x.shape
         height, width = height // 2, width // 2
-        if x.is_cuda or batch * height * width > FEW_POSITIONS:
+        if not _as_product(x, batch * height * width, self.in_channels):
             return super().forward(x)
         patches = F.unfold(x, 4, stride=2, padding=1).transpose(0, 1).flatten(1)
         y = (self.weight.flatten(1) @ patches).view(-1, batch, height, width).transpose(0, 1)
@@ -35,12 +36,16 @@ class UpConv(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, _, height, width = x.shape
-        if x.is_cuda or batch * height * width > FEW_POSITIONS:
+        if not _as_product(x, batch * height * width, self.out_channels):
             return super().forward(x)
         patches = self.weight.flatten(1).t() @ x.transpose(0, 1).flatten(1)
         patches = patches.view(-1, batch, height * width).transpose(0, 1)
         y = F.fold(patches, (2 * height, 2 * width), 4, stride=2, padding=1)
         return y if self.bias is None else y + self.bias.view(-1, 1, 1)
+
+
+def _as_product(x: Tensor, positions: int, outer_channels: int) -> bool:
+    return x.device.type == "cpu" and (positions <= FEW_POSITIONS or outer_channels == 1)
 
 
 class BatchNorm(nn.BatchNorm2d):
