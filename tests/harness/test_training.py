@@ -181,6 +181,7 @@ def test_run_folder_holds_what_it_should(finished):
         "predictions",
     } <= names
     assert len(list((finished / "predictions").iterdir())) == 2
+    assert (finished / "figures" / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert any((finished / "tensorboard").iterdir())
     with (finished / "metrics.csv").open() as file:
         assert tuple(next(csv.reader(file))) == COLUMNS

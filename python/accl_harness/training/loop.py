@@ -104,8 +104,12 @@ def _train(trainer: Trainer, run: Path, progress: Progress, on_epoch) -> None:
 
 
 def _evaluate(trainer: Trainer, run: Path, test: Dataset) -> None:
+    """Curves and scores; metrics.json comes last, since it marks the run as finished."""
     from ..evaluation.evaluate import evaluate_run
+    from ..report.curves import read_curves, training_curves
 
+    rows = {trainer.config.method: [read_curves(run / "metrics.csv")]}
+    training_curves(rows, run / "figures" / "curves.png")
     trained = TrainedRun(
         trainer.config, trainer.state.generator.eval(), trainer.fabric.device, trainer.epoch
     )
