@@ -144,12 +144,9 @@ def check_bounds(logits: Tensor, bounds: Tensor) -> None:
         raise ValueError("bounds must not require grad")
 
 
-def bounds_tensor(logits: Tensor, bounds: Tensor | tuple[float, float]) -> Tensor:
-    """Bounds as a checked tensor that broadcasts to [B, C, 2]."""
-    if not isinstance(bounds, Tensor):
-        bounds = constant_bounds(bounds, logits)
-    check_bounds(logits, bounds)
-    return bounds
+def bounds_tensor(bounds: Tensor | tuple[float, float], logits: Tensor) -> Tensor:
+    """Bounds as a tensor, to be checked: as given, or [2] of a pair of numbers."""
+    return bounds if isinstance(bounds, Tensor) else constant_bounds(bounds, logits)
 
 
 def constant_bounds(bounds: tuple[float, float], logits: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from . import _library
 from ._arguments import (
     SegmentationHeadOutput,
-    constant_bounds,
+    bounds_tensor,
     validate_labels,
 )
 
@@ -191,7 +191,7 @@ def size_penalty(
             requires grad.
         RuntimeError: a new pair of numbers during CUDA graph capture; pass a tensor.
     """
-    return _ops.size_penalty(logits, _as_tensor(bounds, logits), normalize, reduction)[0]
+    return _ops.size_penalty(logits, bounds_tensor(bounds, logits), normalize, reduction)[0]
 
 
 def segmentation_head(
@@ -228,12 +228,6 @@ def segmentation_head(
             :func:`size_penalty`.
     """
     if bounds is not None:
-        bounds = _as_tensor(bounds, logits)
+        bounds = bounds_tensor(bounds, logits)
     outputs = _ops.segmentation_head(logits, labels, bounds, ignore_index, weight, normalize)
     return SegmentationHeadOutput(*outputs[:4])
-
-
-def _as_tensor(bounds: Tensor | tuple[float, float], logits: Tensor) -> Tensor:
-    if isinstance(bounds, Tensor):
-        return bounds
-    return constant_bounds(bounds, logits)

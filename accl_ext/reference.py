@@ -103,10 +103,11 @@ def size_penalty(
     reduction: str = "mean",
 ) -> Tensor:
     """Quadratic penalty C(.) on a soft size outside its bounds, eq. (3)."""
+    bounds = arguments.bounds_tensor(bounds, logits)
     arguments.check_logits(logits)
     arguments.check_option("normalize", normalize, arguments.NORMALIZATIONS)
     arguments.check_option("reduction", reduction, arguments.SIZE_REDUCTIONS)
-    bounds = arguments.bounds_tensor(logits, bounds)
+    arguments.check_bounds(logits, bounds)
     size = _probabilities(_rows(logits)).sum(-1)
     return _penalty(size, bounds, math.prod(logits.shape[2:]), normalize, reduction)
 
@@ -121,17 +122,20 @@ def segmentation_head(
     normalize: str = "area",
 ) -> SegmentationHeadOutput:
     """Probabilities, partial cross-entropy, size penalty and soft size in one call."""
+    if bounds is not None:
+        bounds = arguments.bounds_tensor(bounds, logits)
     arguments.check_logits(logits)
     arguments.check_labels(logits, labels)
     arguments.check_weight(logits, weight)
     arguments.check_option("normalize", normalize, arguments.NORMALIZATIONS)
+    if bounds is not None:
+        arguments.check_bounds(logits, bounds)
     rows = _rows(logits)
     probabilities = _probabilities(rows)
     size = probabilities.sum(-1)
     if bounds is None:
         penalty = size.new_zeros(())
     else:
-        bounds = arguments.bounds_tensor(logits, bounds)
         penalty = _penalty(size, bounds, math.prod(logits.shape[2:]), normalize, "mean")
     return SegmentationHeadOutput(
         probabilities.to(logits.dtype).reshape(logits.shape),
