@@ -48,10 +48,20 @@ ACCL_HD void collect_block(const Label* from, int n, int64_t ignore_index, int64
                            Labelled* found) {
   Collector collector = {found, ignore_index, labels, 0};
   int i = 0;
-  // Most pixels are unlabelled: bytes are looked at eight at a time.
+  // Most pixels are unlabelled: bytes are looked at many at a time.
   const bool ignorable_byte = sizeof(Label) == 1 && int64_t(Label(ignore_index)) == ignore_index;
   constexpr uint64_t kAll = 0x8080808080808080;
-  for (; ignorable_byte && i + 8 <= n; i += 8) {
+  const uint64_t ignored = uint8_t(ignore_index) * 0x0101010101010101u;
+  while (ignorable_byte && i + 8 <= n) {
+    if (i + 32 <= n) {
+      uint64_t words[4];
+      std::memcpy(words, from + i, 32);
+      if (((words[0] ^ ignored) | (words[1] ^ ignored) | (words[2] ^ ignored) |
+           (words[3] ^ ignored)) == 0) {
+        i += 32;
+        continue;
+      }
+    }
     uint64_t labelled = differing_bytes(from + i, uint8_t(ignore_index));
     if (labelled == kAll) {
       for (int j = i; j < i + 8; ++j) collector.append(j, int64_t(from[j]));
@@ -61,6 +71,7 @@ ACCL_HD void collect_block(const Label* from, int n, int64_t ignore_index, int64
         collector.append(j, int64_t(from[j]));
       }
     }
+    i += 8;
   }
   for (; i < n; ++i) collector.append(i, int64_t(from[i]));
   found->n = collector.count;

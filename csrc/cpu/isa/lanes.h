@@ -123,14 +123,40 @@ ACCL_HD Native<float>::type multiply_add(Native<float>::type a, Native<float>::t
 #endif
 }
 
+// The larger of limit and x; NaN where x is NaN. (maskz with every lane on: GCC 12 warns of its own
+// undefined operand in the plain form.)
+ACCL_HD Native<float>::type at_least(Native<float>::type limit, Native<float>::type x) {
+#if defined(__AVX512F__)
+  return (Native<float>::type)_mm512_maskz_max_ps(0xffff, (__m512)limit, (__m512)x);
+#elif defined(__AVX2__)
+  return (Native<float>::type)_mm256_max_ps((__m256)limit, (__m256)x);
+#else
+  return x < limit ? limit : x;
+#endif
+}
+
+// p 2^n for n = shifted - shift, an integer; rounded once, also below the smallest normal number.
+ACCL_HD Native<float>::type scale_by_power(Native<float>::type p, Native<float>::type shifted,
+                                           Native<float>::type shift) {
+#if defined(__AVX512F__)
+  return (Native<float>::type)_mm512_maskz_scalef_ps(0xffff, (__m512)p, (__m512)(shifted - shift));
+#else
+  typedef Native<float>::type F;
+  typedef Native<float>::mask I;
+  const I exponent = (I)shifted - (I)shift;
+  const I half = exponent >> 1; // two factors that are normal numbers
+  const F low = (F)((half + 127) << 23);
+  const F high = (F)((exponent - half + 127) << 23);
+  return p * low * high;
+#endif
+}
+
 // exp by 2^n exp(r), |r| <= ln(2) / 2; the polynomial is Cephes' expf, within 2 ulp. For x <= 88.
 ACCL_HD Lanes<float> exp_(const Lanes<float>& x) {
   typedef Native<float>::type F;
-  typedef Native<float>::mask I;
   Lanes<float> y;
   for (int i = 0; i < Lanes<float>::kParts; ++i) {
-    const F least = F{} - 105.0f; // exp of it rounds to 0
-    const F v = x.part[i] < least ? least : x.part[i]; // keeps NaN
+    const F v = at_least(F{} - 105.0f, x.part[i]); // exp of -105 rounds to 0
     const F shift = F{} + 12582912.0f; // 1.5 * 2^23: adding it rounds to an integer
     const F shifted = multiply_add(v, F{} + 1.44269504088896341f, shift);
     const F n = shifted - shift;
@@ -142,12 +168,7 @@ ACCL_HD Lanes<float> exp_(const Lanes<float>& x) {
     p = multiply_add(p, r, F{} + 1.6666665459e-1f);
     p = multiply_add(p, r, F{} + 5.0000001201e-1f);
     p = multiply_add(p, r * r, r + 1.0f);
-    // 2^n in two factors, so that results below the smallest normal number are right too.
-    const I exponent = (I)shifted - (I)shift;
-    const I half = exponent >> 1;
-    const F low = (F)((half + 127) << 23);
-    const F high = (F)((exponent - half + 127) << 23);
-    y.part[i] = p * low * high;
+    y.part[i] = scale_by_power(p, shifted, shift);
   }
   return y;
 }
