@@ -137,8 +137,10 @@ def test_without_build_isolation(clean, sources):
     clean.run("-c", CHECK)
 
 
-def test_editable(clean, sources):
-    clean.pip("install", "-e", sources)
+@pytest.mark.parametrize("isolation", [[], ["--no-build-isolation"]], ids=["isolated", "as_it_is"])
+def test_editable(clean, sources, isolation):
+    clean.pip("install", "setuptools>=77")
+    clean.pip("install", *isolation, "-e", sources)
     assert clean.run("-c", CHECK).stdout.strip() == str(sources / "accl_ext" / "__init__.py")
     for name in ("libaccl_ext_ops.so", "_build_config.json", "py.typed"):
         assert (sources / "accl_ext" / name).is_file()
