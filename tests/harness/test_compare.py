@@ -77,7 +77,7 @@ def test_table_md_has_settings_and_the_papers_row(done):
     assert " | 81.1 | " in text  # the paper's unpaired ACCL on the cup
     for line in ("- command: ", "- preset: demo", "- seeds: 0, 1", "minutes of training"):
         assert line in text
-    assert "- weight of ACCL: Unpaired ACCL 0.01\n" in text
+    assert "- weight of ACCL: Unpaired ACCL 0.1\n" in text  # preset demo: ten times 1e-2
     assert "- reference masks: Unpaired ACCL unpaired\n" in text
 
 
