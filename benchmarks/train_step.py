@@ -15,6 +15,7 @@ import csv
 import datetime
 import os
 import platform
+import time
 from pathlib import Path
 
 import torch
@@ -22,12 +23,14 @@ from accl_harness.bench import interleaved
 from accl_harness.config import make_config
 from accl_harness.data.dataset import Dataset
 from accl_harness.networks import build_discriminator, build_generator
+from accl_harness.networks.blocks import DownConv, UpConv
 from accl_harness.training.loop import Trainer
 from accl_harness.training.ops import load_ops
 from accl_harness.training.runtime import launch
 from plain_train_step import PlainStep
 from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
+from torch.utils.flop_counter import FlopCounterMode
 
 _AUTOCAST = {"32": None, "bf16": torch.bfloat16}
 _TOLERANCE = {"32": 1e-3, "bf16": 0.1}
@@ -110,12 +113,15 @@ def make_trainer(width: int, batch: int, precision: str, options) -> Trainer:
 
 
 def plain_step(trainer: Trainer, autocast: torch.dtype | None) -> PlainStep:
-    """The plain step from the trainer's present weights, in PyTorch's own memory format."""
+    """The plain step from the trainer's present weights, on PyTorch's own layers."""
     config, device = trainer.config, trainer.fabric.device
     generator = build_generator(config).to(device)
     discriminator = build_discriminator(config).to(device)
     generator.load_state_dict(trainer.state.generator.state_dict())
     discriminator.load_state_dict(trainer.state.discriminator.state_dict())
+    for module in generator.modules():
+        if isinstance(module, DownConv | UpConv):
+            module.__class__ = type(module).__base__
     return PlainStep(
         generator, discriminator, accl_weight=config.accl_weight, autocast=autocast, lr=config.lr
     )
@@ -171,6 +177,23 @@ def show_profile(trainer: Trainer, example, title: str) -> None:
     losses = sum(event.cpu_time_total for event in events if is_loss(event.key))
     print(f"profile of {title}: the losses take {100 * losses / total:.2f} % of the step")
     print(events.table(sort_by="self_cpu_time_total", row_limit=15, max_name_column_width=44))
+    with FlopCounterMode(display=False) as counter:
+        trainer.step(example)
+    work, rate = counter.get_total_flops() / 1e9, matrix_product_rate(example.images.device)
+    print(f"{work:.1f} GFLOP in products; at the {rate:.0f} GFLOP/s of a float32 matrix product")
+    print(f"that is {1e3 * work / rate:.0f} ms, whatever the step does besides")
+
+
+def matrix_product_rate(device: torch.device, size: int = 2048, repeats: int = 10) -> float:
+    """GFLOP/s of a square float32 matrix product on the CPU; nan elsewhere."""
+    if device.type != "cpu":
+        return float("nan")
+    a, b = torch.rand(2, size, size)
+    a @ b
+    start = time.perf_counter()
+    for _ in range(repeats):
+        a @ b
+    return repeats * 2 * size**3 / (time.perf_counter() - start) / 1e9
 
 
 def is_loss(name: str) -> bool:

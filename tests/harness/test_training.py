@@ -200,6 +200,7 @@ def test_columns_without_a_meaning_are_empty(data, tmp_path):
     for name in ("accl", "loss_d", "d_real", "d_fake", "size_penalty"):
         assert column(run, name) == [""]
     assert float(column(run, "partial_ce")[0]) > 0
+    assert json.loads((run / "metrics.json").read_text())["annotation_ratio"] == 1
 
 
 def test_same_seed_same_run_another_seed_another(data, finished, tmp_path):

@@ -173,7 +173,7 @@ def settings_of(
         ("reference masks", ", ".join(kinds)),
         ("size bounds", f"{base.bounds}: {sizes}" if sizes else str(base.bounds)),
         ("weak labels", f"{base.weak.strategy}, {weak}"),
-        ("labelled pixels", ", ".join(f"{100 * ratio:.3f} %" for ratio in sorted(ratios))),
+        ("labelled pixels", ", ".join(f"{100 * ratio:.3g} %" for ratio in sorted(ratios))),
         ("seeds", ", ".join(str(seed) for seed in sorted({config.seed for config in configs}))),
         ("backend", ", ".join(sorted({f"{run['backend']} on {run['device']}" for run in runs}))),
         ("time", f"{sum(seconds) / 60:.1f} minutes of training, summed over {len(runs)} runs"),

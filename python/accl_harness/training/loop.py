@@ -133,7 +133,8 @@ class Trainer:
         self.epoch = 0
         self.seconds = 0.0
         self.watch = Watch(config.epochs)
-        self.annotation_ratio = train.annotation()["ratio"]
+        fully = config.table_row.data_term == "full"
+        self.annotation_ratio = 1.0 if fully else train.annotation()["ratio"]
         self.bounds = None
         if train.masks is not None or config.bounds != "training":
             sizes = [] if train.masks is None else train.masks.sum((1, 2)).tolist()
