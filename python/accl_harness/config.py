@@ -100,7 +100,8 @@ class TrainConfig:
     alpha: float | None = None
     """Weight of ACCL, 0 for off; default: the method's (1e-3 partial, 1e-2 unpaired, paired)."""
     alpha_scale: float = 1.0
-    """Factor of the method's default weight of ACCL; without effect where ``alpha`` is given."""
+    """Factor of the method's default weight of ACCL, and of the paper's with ``--paper-settings``;
+    without effect where ``alpha`` is given."""
     size_weight: float | None = None
     """Weight of the size penalty, 0 for off; default: 0.01 for sccl, else 0."""
     bounds: BoundsName | tuple[float, float] = "training"

@@ -135,11 +135,21 @@ def test_bad_data_is_told_before_any_training(tmp_path, monkeypatch):
         ({"jobs": 0}, "--jobs: wanted at least 1, got 0"),
         ({"paper_row": "liver"}, "--paper-row: wanted one of disc, cup, acdc_lv, pupil"),
         ({"paper_settings": True}, "--paper-settings: wanted --paper-row as well"),
+        ({"paper_settings": True, "paper_row": "cup", "alpha": 0.1}, "wanted no --alpha"),
     ],
 )
 def test_bad_options_are_refused(data, tmp_path, options, message):
+    base = tiny(data, tmp_path, alpha=options.get("alpha"))
+    options = {name: value for name, value in options.items() if name != "alpha"}
     with pytest.raises(UserError, match=message):
-        compare(tiny(data, tmp_path), **{"jobs": 1, **options})
+        compare(base, **{"jobs": 1, **options})
+
+
+def test_the_papers_weights_are_scaled(data, tmp_path):
+    methods = ["sccl", "partial_accl", "paired_accl"]
+    configs = plan(tiny(data, tmp_path, alpha_scale=20.0), methods, [0], "acdc_lv")
+    assert [config.accl_weight for config in configs] == pytest.approx([0, 20 * 6e-4, 20 * 5e-2])
+    assert all(config.weak.ratio == 0.0012 and config.bounds == "paper_lv" for config in configs)
 
 
 def test_several_devices_are_left_to_train(data, tmp_path, monkeypatch):

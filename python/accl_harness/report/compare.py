@@ -44,7 +44,7 @@ def compare(
             CPU, one on a GPU.
         paper_row: `acdc_lv`, `cup`, `disc` or `pupil` puts that row of the paper's Table 1 beside.
         paper_settings: with `paper_row`, trains with its annotation ratio, size bounds and
-            weights of ACCL.
+            weights of ACCL, these times `base.alpha_scale`.
         command: the command line, for the record; None takes `sys.argv`.
 
     Finished runs in `OUT/runs` are kept, interrupted ones go on. Returns the folder `base.out`.
@@ -58,6 +58,8 @@ def compare(
     beside = paper.paper_row(paper_row)
     if paper_settings and paper_row is None:
         raise UserError("--paper-settings: wanted --paper-row as well, which says whose settings")
+    if paper_settings and base.alpha is not None:
+        raise UserError("--paper-settings: wanted no --alpha, only --alpha-scale")
     if not base.out:
         raise UserError("--out: wanted the folder of the comparison")
     if seeds is None:
@@ -133,9 +135,8 @@ def _for_method(base: TrainConfig, method: str, paper_settings: str | None) -> T
     if paper_settings is None:
         return config
     ratio, bounds, alphas = paper.SETTINGS[paper_settings]
-    return config.replace(
-        weak=replace(config.weak, ratio=ratio), bounds=bounds, alpha=alphas.get(method)
-    )
+    alpha = base.alpha_scale * alphas[method] if row.accl else None
+    return config.replace(weak=replace(config.weak, ratio=ratio), bounds=bounds, alpha=alpha)
 
 
 def prepare_data(base: TrainConfig) -> TrainConfig:
