@@ -147,9 +147,9 @@ def test_matrix_product_of_a_deep_convolution_equals_the_convolution(
         torch.testing.assert_close(product, convolution)
 
 
-def test_few_positions_and_single_channels_are_matrix_products_on_the_cpu():
+def test_few_positions_and_a_single_output_are_matrix_products_on_the_cpu():
     x = torch.zeros(1)
-    assert blocks._as_product(x, positions=64, outer_channels=512)
-    assert blocks._as_product(x, positions=65, outer_channels=1)
-    assert not blocks._as_product(x, positions=65, outer_channels=2)
-    assert not blocks._as_product(x.to("meta"), positions=1, outer_channels=1)
+    assert blocks._as_product(x, positions=64)
+    assert blocks._as_product(x, positions=65, single=True)
+    assert not blocks._as_product(x, positions=65)
+    assert not blocks._as_product(x.to("meta"), positions=1, single=True)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 NORMS = ("batch", "instance", "none")
 FEW_POSITIONS = 64
 """Up to so many positions (batch included) a convolution is a matrix product on the CPU: its cost
-is the weights' memory traffic, which oneDNN multiplies by reordering them. So is one that reads
-or writes a single channel, for which oneDNN has no good kernel."""
+is the weights' memory traffic, which oneDNN multiplies by reordering them. So is a transposed one
+that writes a single channel, for which oneDNN has no good kernel at batch 1."""
 
 
 class DownConv(nn.Conv2d):
@@ -21,7 +21,7 @@ class DownConv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         batch, _, height, width = x.shape
         height, width = height // 2, width // 2
-        if not _as_product(x, batch * height * width, self.in_channels):
+        if not _as_product(x, batch * height * width):
             return super().forward(x)
         patches = F.unfold(x, 4, stride=2, padding=1).transpose(0, 1).flatten(1)
         y = (self.weight.flatten(1) @ patches).view(-1, batch, height, width).transpose(0, 1)
@@ -36,7 +36,7 @@ class UpConv(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, _, height, width = x.shape
-        if not _as_product(x, batch * height * width, self.out_channels):
+        if not _as_product(x, batch * height * width, self.out_channels == 1):
             return super().forward(x)
         patches = self.weight.flatten(1).t() @ x.transpose(0, 1).flatten(1)
         patches = patches.view(-1, batch, height * width).transpose(0, 1)
@@ -44,8 +44,8 @@ class UpConv(nn.ConvTranspose2d):
         return y if self.bias is None else y + self.bias.view(-1, 1, 1)
 
 
-def _as_product(x: Tensor, positions: int, outer_channels: int) -> bool:
-    return x.device.type == "cpu" and (positions <= FEW_POSITIONS or outer_channels == 1)
+def _as_product(x: Tensor, positions: int, single: bool = False) -> bool:
+    return x.device.type == "cpu" and (positions <= FEW_POSITIONS or single)
 
 
 class BatchNorm(nn.BatchNorm2d):
