@@ -7,6 +7,7 @@ from accl_harness.evaluation.metrics import (
     bootstrap_interval,
     dice,
     mean,
+    rank_correlation,
     score_image,
     spread,
     summarize,
@@ -96,11 +97,18 @@ def test_summary_pools_sizes_and_counts_defined_distances():
     assert summary["dsc"] == pytest.approx((2 / 3 + 0 + 1) / 3)
     assert summary["dsc_std"] == pytest.approx(np.std([2 / 3, 0, 1], ddof=1))
     assert summary["size_ratio"] == pytest.approx(2 / 4)
+    assert summary["size_correlation"] == pytest.approx(0)  # ranks 3, 1.5, 1.5 against 2, 3, 1
     assert summary["precision"] == pytest.approx(0.5)
     assert summary["recall"] == pytest.approx((1 + 0) / 2)
     assert (summary["images"], summary["images_with_distances"]) == (3, 1)
     low, high = summary["dsc_interval"]
     assert 0 <= low < summary["dsc"] < high <= 1
+
+
+def test_rank_correlation_by_hand():
+    assert rank_correlation([1, 2, 3, 100], [2, 1, 3, 4]) == pytest.approx(1 - 6 * 2 / (4 * 15))
+    assert rank_correlation([7, 7, 7], [1, 2, 3]) is None
+    assert rank_correlation([7], [1]) is None
 
 
 def test_bootstrap_is_seeded_and_matches_the_normal_interval():

@@ -218,6 +218,8 @@ def _print_scores(metrics: Mapping, dataset, target: Path) -> None:
     table.add_row("recall x100", percent(metrics["recall"]))
     ratio = metrics["size_ratio"]
     table.add_row("size ratio", "-" if ratio is None else f"{ratio:.2f}")
+    rank = metrics["size_correlation"]
+    table.add_row("rank correlation of sizes", "-" if rank is None else f"{rank:.2f}")
     console = Console()
     console.print(table)
     console.print(f"written to {target}", highlight=False, soft_wrap=True)

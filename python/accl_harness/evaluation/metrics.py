@@ -28,6 +28,7 @@ from monai.metrics import (
     compute_hausdorff_distance,
     get_confusion_matrix,
 )
+from scipy.stats import spearmanr
 
 BOOTSTRAP_SAMPLES = 2000
 
@@ -159,7 +160,9 @@ def summarize(scores: Sequence[ImageScores], *, seed: int = 0) -> dict:
     """Scores of a set of images, as metrics.json names them (0 to 1; undefined: None).
 
     `size_ratio` is the sum of predicted over the sum of true foreground pixels: above 1 the
-    foreground expands, below 1 it is suppressed.
+    foreground expands, below 1 it is suppressed. `size_correlation` is Spearman's correlation of
+    predicted and true foreground pixels over the images: a method can meet the mean size and
+    still know nothing of the single image's.
     """
     if not scores:
         raise ValueError("scores: wanted at least one image, got none")
@@ -175,6 +178,16 @@ def summarize(scores: Sequence[ImageScores], *, seed: int = 0) -> dict:
         "images": len(scores),
         "images_with_distances": sum(score.hd95 is not None for score in scores),
         "size_ratio": predicted_pixels / true_pixels if true_pixels else None,
+        "size_correlation": rank_correlation(
+            [score.predicted_pixels for score in scores], [score.true_pixels for score in scores]
+        ),
         "precision": mean(score.precision for score in scores),
         "recall": mean(score.recall for score in scores),
     }
+
+
+def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Spearman's, -1 to 1; None where it is undefined: one of the two does not vary."""
+    if len(set(a)) < 2 or len(set(b)) < 2:
+        return None
+    return float(spearmanr(a, b).statistic)

@@ -196,6 +196,8 @@ def protocol_notes(results: Results, images: int, paper_row: str | None) -> list
         "taken by image and averaged. Nothing was chosen by the test images.",
         "Size ratio: all predicted over all true foreground pixels. Above 1 the foreground "
         "expands, below 1 it is suppressed.",
+        "Rank r of sizes: Spearman's correlation of predicted and true size over the test images. "
+        "Near 0 a method may meet the mean size and knows nothing of the single object's.",
         "Both masks empty: DSC 1. One empty: DSC 0 and no distance; [n/m] beside HD95 says on how "
         "many of the scored images it is defined, so read it together with DSC.",
         "Size bounds come from the training masks unless the settings say otherwise.",
