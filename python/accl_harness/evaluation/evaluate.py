@@ -42,7 +42,7 @@ def evaluate_run(run, dataset, *, out: Path | None = None, training: Mapping | N
     """
     from accl_harness.errors import UserError
     from accl_harness.report.run import draw_run
-    from accl_harness.training import load_run
+    from accl_harness.training.inference import load_run
 
     if dataset.masks is None:
         raise UserError("evaluate: wanted images with masks, the data set has none")

@@ -26,7 +26,7 @@ def predict_masks(run, dataset) -> Iterator[np.ndarray]:
         run: a `training.TrainedRun`.
         dataset: a `data.Dataset`; masks are not needed.
     """
-    from accl_harness.training import predict_probabilities
+    from accl_harness.training.inference import predict_probabilities
 
     for start in range(0, len(dataset.names), CHUNK):
         probabilities = predict_probabilities(run, dataset.images[start : start + CHUNK]).float()
@@ -87,7 +87,7 @@ def predict(run: Path, images: Path, out: Path) -> list[Path]:
         UserError: no run, no readable image, or `out` is the folder of the images itself.
     """
     from accl_harness.data.dataset import load_images
-    from accl_harness.training import load_run
+    from accl_harness.training.inference import load_run
 
     run, images, out = Path(run), Path(images), Path(out)
     if out.resolve() == images.resolve():
