@@ -95,7 +95,7 @@ class Watch:
         if loss_d is not None and loss_d < self.COLLAPSED:
             found.append(
                 "the discriminator's loss fell below 0.01: it tells all masks apart and hardly "
-                "guides the segmentation any more; lower lr or raise alpha"
+                "guides the segmentation any more; raise alpha (try 1), or lower lr"
             )
         loss = row["loss_g"]
         if loss is not None and not math.isfinite(loss):
