@@ -159,7 +159,9 @@ def test_a_later_evaluation_keeps_the_trainings_facts(root, tmp_path, monkeypatc
     facts = {"seconds": 12.5, "annotation_ratio": 0.01, "bounds": [9.0, 80.0]}
     before = evaluate_run(trained(run, data=str(root)), dataset, out=run, training=facts)
     content = (run / "metrics.json").read_text()
-    monkeypatch.setattr("accl_harness.training.inference.load_run", lambda _: trained(run, data=str(root)))
+    monkeypatch.setattr(
+        "accl_harness.training.inference.load_run", lambda _: trained(run, data=str(root))
+    )
     from accl_harness.config import save_config
 
     save_config(trained(run, data=str(root)).config, run / "config.yaml")

@@ -36,6 +36,16 @@ def test_discriminator_scores_30_x_30_patches_of_a_256_image():
     assert PatchGAN(width=1)(images, images).shape == (1, 1, 30, 30)
 
 
+def test_an_unconditional_discriminator_sees_the_mask_alone():
+    network = PatchGAN(width=2, conditional=False).eval()
+    masks, first, second = torch.rand(3, 1, 1, 64, 64)
+    assert torch.equal(network(first, masks), network(second, masks))
+    assert not torch.equal(network(first, masks), network(first, second))
+    assert parameters(PatchGAN(2)) - parameters(network) == 2 * 4 * 4
+    both = PatchGAN(width=2).eval()
+    assert not torch.equal(both(first, masks), both(second, masks))
+
+
 def test_only_the_outer_layers_have_biases_with_batch_norm():
     assert biased_convolutions(UNet(2, 5)) == [False] * 5 + [True] + [False] * 4
     assert biased_convolutions(PatchGAN(2)) == [True, False, False, False, True]

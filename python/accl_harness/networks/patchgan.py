@@ -1,4 +1,4 @@
-"""D: the 70 x 70 PatchGAN of pix2pix, conditioned on the image."""
+"""D: the 70 x 70 PatchGAN of pix2pix, conditioned on the image or not."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ class PatchGAN(nn.Module):
     Args:
         width: channels of the first layer; then 2, 4 and 8 times as many.
         norm: ``batch``, ``instance`` or ``none``, on all layers but the first and the last.
+        conditional: sees the image beside the mask, as the paper's does; else the mask alone.
     """
 
-    def __init__(self, width: int = 64, norm: str = "batch"):
+    def __init__(self, width: int = 64, norm: str = "batch", conditional: bool = True):
         super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(2, width, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
+        self.conditional = conditional
+        first = nn.Conv2d(2 if conditional else 1, width, 4, 2, 1)
+        layers: list[nn.Module] = [first, nn.LeakyReLU(0.2, inplace=True)]
         for inputs, outputs, stride in ((1, 2, 2), (2, 4, 2), (4, 8, 1)):
             layers += [
                 nn.Conv2d(inputs * width, outputs * width, 4, stride, 1, bias=norm != "batch"),
@@ -36,9 +39,9 @@ class PatchGAN(nn.Module):
 
     def forward(self, images: Tensor, masks: Tensor) -> Tensor:
         """Images and masks (or probabilities) [B, 1, H, W] to patch scores [B, 1, h, w]."""
-        return self.layers(torch.cat((images, masks), 1))
+        return self.layers(torch.cat((images, masks), 1) if self.conditional else masks)
 
 
 def build_discriminator(config: TrainConfig) -> PatchGAN:
     """The discriminator of ``config``, freshly initialised from torch's global RNG."""
-    return PatchGAN(config.width, config.norm)
+    return PatchGAN(config.width, config.norm, config.conditional)

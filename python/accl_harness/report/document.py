@@ -171,6 +171,7 @@ def settings_of(
         ("training", f"{base.epochs} epochs, batch {base.batch_size}, Adam {base.lr:g}"),
         ("weight of ACCL", ", ".join(alphas)),
         ("reference masks", ", ".join(kinds)),
+        ("discriminator sees", "image and mask" if base.conditional else "the mask alone"),
         ("size bounds", f"{base.bounds}: {sizes}" if sizes else str(base.bounds)),
         ("weak labels", f"{base.weak.strategy}, {weak}"),
         ("labelled pixels", ", ".join(f"{100 * ratio:.3g} %" for ratio in sorted(ratios))),
