@@ -108,8 +108,8 @@ class TrainConfig:
     """Size bounds a, b in pixels at the working size; training: 0.9 min and 1.1 max of the sizes
     of the training masks; paper_*: the paper's, scaled from 256 x 256."""
     conditional: bool = True
-    """The discriminator sees the image beside the mask. With masks of other images that can teach it
-    that what follows the image's edges is no reference mask; then false is better."""
+    """The discriminator sees the image beside the mask. With masks of other images that can teach
+    it that what follows the image's edges is no reference mask; then false is better."""
     criterion: Literal["lsgan", "vanilla", "hinge"] = "lsgan"
     """Adversarial loss."""
     discriminator_scale: float = 1.0
