@@ -109,7 +109,7 @@ class TrainConfig:
     of the training masks; paper_*: the paper's, scaled from 256 x 256."""
     conditional: bool = True
     """The discriminator sees the image beside the mask. With masks of other images that can teach
-    it that what follows the image's edges is no reference mask; then false is better."""
+    it that what follows the image's edges is no reference mask; then try false."""
     criterion: Literal["lsgan", "vanilla", "hinge"] = "lsgan"
     """Adversarial loss."""
     discriminator_scale: float = 1.0
