@@ -190,7 +190,8 @@ def test_a_bank_of_masks_stands_in_for_the_unpaired_ones_alone(data, tmp_path):
 
 
 def test_the_papers_settings(data, tmp_path):
-    configs = {c.method: c for c in plan(tiny(data, tmp_path), None, [0], "acdc_lv")}
+    base = tiny(data, tmp_path, alpha_scale=1.0)
+    configs = {c.method: c for c in plan(base, None, [0], "acdc_lv")}
     assert {config.weak.ratio for config in configs.values()} == {0.0012}
     assert {config.bounds for config in configs.values()} == {"paper_lv"}
     assert configs["partial_accl"].alpha == 6e-4

@@ -1,5 +1,6 @@
 """The decisions of the CMake build, from its configure step alone."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 
 ROOT = Path(__file__).parents[2]
 HIDE_NVCC = "-DCMAKE_IGNORE_PATH=/usr/local/cuda/bin;" + ";".join(
-    str(Path(found).parent) for found in [shutil.which("nvcc")] if found
+    folder for folder in os.get_exec_path() if (Path(folder) / "nvcc").exists()
 )
 
 pytestmark = [
