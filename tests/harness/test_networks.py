@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from accl_harness.config import TrainConfig
 from accl_harness.errors import UserError
-from accl_harness.networks import PatchGAN, UNet, blocks, sizes_that_work
+from accl_harness.networks import PatchGAN, UNet, blocks, build_discriminator, sizes_that_work
 from accl_harness.networks.unet import check_size, depth_for
 from torch import nn
 
@@ -42,6 +43,8 @@ def test_an_unconditional_discriminator_sees_the_mask_alone():
     assert torch.equal(network(first, masks), network(second, masks))
     assert not torch.equal(network(first, masks), network(first, second))
     assert parameters(PatchGAN(2)) - parameters(network) == 2 * 4 * 4
+    assert build_discriminator(TrainConfig()).conditional
+    assert not build_discriminator(TrainConfig(conditional=False)).conditional
     both = PatchGAN(width=2).eval()
     assert not torch.equal(both(first, masks), both(second, masks))
 

@@ -33,8 +33,8 @@ def evaluate_run(run, dataset, *, out: Path | None = None, training: Mapping | N
             given is taken from the run's own metrics.json, or is None.
 
     Returns:
-        SPEC's metrics.json plus `dsc_std`, `dsc_interval` (bootstrap, 95 %, over images),
-        `images`, `images_with_distances`, `dsc_3d` and `dsc_3d_per_volume` (where images are
+        SPEC's metrics.json plus `size_correlation`, `dsc_std`, `dsc_interval` (bootstrap, 95 %,
+        over images), `images`, `images_with_distances`, `dsc_3d` and `dsc_3d_per_volume` (where images are
         slices of volumes). Scores 0 to 1, undefined values None.
 
     Raises:
