@@ -34,8 +34,8 @@ def evaluate_run(run, dataset, *, out: Path | None = None, training: Mapping | N
 
     Returns:
         SPEC's metrics.json plus `size_correlation`, `dsc_std`, `dsc_interval` (bootstrap, 95 %,
-        over images), `images`, `images_with_distances`, `dsc_3d` and `dsc_3d_per_volume` (where images are
-        slices of volumes). Scores 0 to 1, undefined values None.
+        over images), `images`, `images_with_distances`, `dsc_3d` and `dsc_3d_per_volume` (where
+        images are slices of volumes). Scores 0 to 1, undefined values None.
 
     Raises:
         UserError: the data set has no masks.
