@@ -23,7 +23,7 @@ from accl_harness.bench import interleaved
 from accl_harness.config import make_config
 from accl_harness.data.dataset import Dataset
 from accl_harness.networks import build_discriminator, build_generator
-from accl_harness.networks.blocks import DownConv, UpConv
+from accl_harness.networks.blocks import DownConv, ScoreConv, UpConv
 from accl_harness.training.loop import Trainer
 from accl_harness.training.ops import load_ops
 from accl_harness.training.runtime import launch
@@ -119,8 +119,8 @@ def plain_step(trainer: Trainer, autocast: torch.dtype | None) -> PlainStep:
     discriminator = build_discriminator(config).to(device)
     generator.load_state_dict(trainer.state.generator.state_dict())
     discriminator.load_state_dict(trainer.state.discriminator.state_dict())
-    for module in generator.modules():
-        if isinstance(module, DownConv | UpConv):
+    for module in (*generator.modules(), *discriminator.modules()):
+        if isinstance(module, DownConv | ScoreConv | UpConv):
             module.__class__ = type(module).__base__
     return PlainStep(
         generator, discriminator, accl_weight=config.accl_weight, autocast=autocast, lr=config.lr

@@ -140,17 +140,25 @@ def test_unknown_norm_is_refused():
         UNet(1, 4, norm="group")
 
 
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("kind", [blocks.DownConv, blocks.UpConv])
-@pytest.mark.parametrize("bias", [False, True])
-def test_matrix_product_of_a_deep_convolution_equals_the_convolution(
-    monkeypatch, kind, bias, batch
-):
-    layer = kind(5, 3, bias=bias).double()
-    x = torch.randn(batch, 5, 4, 2, dtype=torch.float64)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: blocks.DownConv(5, 3, bias=False),
+        lambda: blocks.DownConv(5, 3, bias=True),
+        lambda: blocks.UpConv(5, 3, bias=False),
+        lambda: blocks.UpConv(5, 3, bias=True),
+        lambda: blocks.UpConv(5, 1, bias=True),
+        lambda: blocks.ScoreConv(5),
+    ],
+)
+def test_matrix_product_of_a_convolution_equals_the_convolution(monkeypatch, make, batch, form):
+    layer = make().double().to(memory_format=form)
+    x = torch.randn(batch, 5, 4, 6, dtype=torch.float64).to(memory_format=form)
     results = []
     for as_product in (False, True):
-        monkeypatch.setattr(blocks, "_as_product", lambda *_, chosen=as_product: chosen)
+        monkeypatch.setattr(blocks, "_as_product", lambda *_, chosen=as_product, **__: chosen)
         image = x.clone().requires_grad_()
         y = layer(image)
         layer.zero_grad()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 NORMS = ("batch", "instance", "none")
 FEW_POSITIONS = 64
 """Up to so many positions (batch included) a convolution is a matrix product on the CPU: its cost
-is the weights' memory traffic, which oneDNN multiplies by reordering them. So is a transposed one
-that writes a single channel, for which oneDNN has no good kernel at batch 1."""
+is the weights' memory traffic, which oneDNN multiplies by reordering them. So is one that writes a
+single channel, for which oneDNN has no good kernel: a product over the channels gives the map of
+each of the 16 taps, and ``fold`` adds them up, each at its place."""
 
 
 class DownConv(nn.Conv2d):
@@ -38,10 +40,31 @@ class UpConv(nn.ConvTranspose2d):
         batch, _, height, width = x.shape
         if not _as_product(x, batch * height * width, self.out_channels == 1):
             return super().forward(x)
-        patches = self.weight.flatten(1).t() @ x.transpose(0, 1).flatten(1)
-        patches = patches.view(-1, batch, height * width).transpose(0, 1)
+        weight = self.weight.flatten(1).t()
+        if self.out_channels == 1:  # reads x as it lies
+            patches = torch.bmm(weight.expand(batch, -1, -1), x.flatten(2))
+        else:  # reads the weights once
+            patches = weight @ x.transpose(0, 1).flatten(1)
+            patches = patches.view(-1, batch, height * width).transpose(0, 1)
         y = F.fold(patches, (2 * height, 2 * width), 4, stride=2, padding=1)
         return y if self.bias is None else y + self.bias.view(-1, 1, 1)
+
+
+class ScoreConv(nn.Conv2d):
+    """Kernel 4, stride 1, padding 1, one channel out: D's last layer."""
+
+    def __init__(self, inputs: int):
+        super().__init__(inputs, 1, 4, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, _, height, width = x.shape
+        if not _as_product(x, batch * height * width, single=True):
+            return super().forward(x)
+        # Position by position: the order of channels_last, which D has on the CPU.
+        weight = self.weight.flip(2, 3).view(-1, 16)
+        taps = x.permute(0, 2, 3, 1).flatten(1, 2) @ weight
+        y = F.fold(taps.transpose(1, 2), (height - 1, width - 1), 4, padding=2)
+        return y + self.bias.view(-1, 1, 1)
 
 
 def _as_product(x: Tensor, positions: int, single: bool = False) -> bool:

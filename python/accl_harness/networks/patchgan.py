@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .blocks import initialise, norm_layers
+from .blocks import ScoreConv, initialise, norm_layers
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -33,7 +33,7 @@ class PatchGAN(nn.Module):
                 *norm_layers(norm, outputs * width),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
-        layers.append(nn.Conv2d(8 * width, 1, 4, 1, 1))
+        layers.append(ScoreConv(8 * width))
         self.layers = nn.Sequential(*layers)
         initialise(self)
 
