@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from accl_harness.config import make_config
+from accl_harness.config import ReferenceOptions, make_config
 from accl_harness.data.phantom import write_phantom
 from accl_harness.errors import CheckFailed, UserError
 from accl_harness.methods import METHODS
@@ -136,11 +136,17 @@ def test_bad_data_is_told_before_any_training(tmp_path, monkeypatch):
         ({"paper_row": "liver"}, "--paper-row: wanted one of disc, cup, acdc_lv, pupil"),
         ({"paper_settings": True}, "--paper-settings: wanted --paper-row as well"),
         ({"paper_settings": True, "paper_row": "cup", "alpha": 0.1}, "wanted no --alpha"),
+        ({"methods": ["sccl"], "alpha": 0.1}, "--alpha: counts for partial_accl, unpaired_accl"),
+        ({"methods": ["paired_accl"], "size_weight": 0.1}, "--size-weight: counts for sccl alone"),
+        (
+            {"methods": ["paired_accl"], "references": ReferenceOptions(kind="folder")},
+            "--references.kind: counts for unpaired_accl alone",
+        ),
     ],
 )
 def test_bad_options_are_refused(data, tmp_path, options, message):
-    base = tiny(data, tmp_path, alpha=options.get("alpha"))
-    options = {name: value for name, value in options.items() if name != "alpha"}
+    of_training = {"alpha", "size_weight", "references"} & set(options)
+    base = tiny(data, tmp_path, **{name: options.pop(name) for name in of_training})
     with pytest.raises(UserError, match=message):
         compare(base, **{"jobs": 1, **options})
 

@@ -37,7 +37,7 @@ def compare(
         base: options of every run; `method` and `seed` are set for each, `out` is the folder of
             the comparison. `data=None` makes a phantom set in `OUT/phantom` (preset `demo`).
             `alpha` counts for the methods with ACCL, `size_weight` for `sccl`, `references.kind`
-            for `unpaired_accl` alone.
+            for `unpaired_accl` alone; without any of those it is refused.
         methods: names from `methods.METHODS`; None takes all seven.
         seeds: None takes 0 for the demo, else 0, 1, 2.
         jobs: trainings at a time, each with its share of the cores; None: one for each core on a
@@ -113,6 +113,7 @@ def plan(
     for name, values in (("--methods", methods), ("--seeds", list(seeds))):
         if not values or len(set(values)) != len(values):
             raise UserError(f"{name}: wanted different values, at least one, got {values}")
+    _refuse_unused(base, methods)
     runs = Path(base.out) / "runs"
     return [
         _for_method(base, method, paper_settings).replace(
@@ -121,6 +122,21 @@ def plan(
         for seed in seeds
         for method in methods
     ]
+
+
+def _refuse_unused(base: TrainConfig, methods: Sequence[str]) -> None:
+    """An option that none of the methods would take is a mistake, not a default."""
+    adversarial = [name for name, row in METHODS.items() if row.accl]
+    for option, value, takers in (
+        ("--alpha", base.alpha, adversarial),
+        ("--size-weight", base.size_weight, [name for name, row in METHODS.items() if row.size]),
+        ("--references.kind", base.references.kind, ["unpaired_accl"]),
+    ):
+        if value is not None and not set(takers) & set(methods):
+            raise UserError(
+                f"{option}: counts for {', '.join(takers)} alone, and --methods has "
+                f"{', '.join(methods)}; accl train takes it for any method"
+            )
 
 
 def _for_method(base: TrainConfig, method: str, paper_settings: str | None) -> TrainConfig:
