@@ -5,7 +5,8 @@
 Results are compared first (same weights in, same loss and gradients out); then all contenders are
 timed in turn and the median of the rounds' ratios is taken. ``plain`` is float32 throughout
 (``plain_train_step.py``); each precision is compared with it and with a plain step of its own
-precision. ``--profile`` adds where the time goes and the share of the losses.
+precision. ``--profile`` adds where the time goes and the share of the losses; ``--bound`` a step
+whose norms and activations are taken out, to see what is left to gain outside the convolutions.
 """
 
 from __future__ import annotations
@@ -43,15 +44,12 @@ def main() -> None:
     for width in options.widths:
         for batch in options.batches:
             for precision in options.precisions:
-                rows += measure(width, batch, precision, options)
-                for row in rows[-len(contender_names(precision)) :]:
+                new = measure(width, batch, precision, options)
+                for row in new:
                     print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+                rows += new
     if options.out is not None:
         write(options.out, rows, options)
-
-
-def contender_names(precision: str) -> list[str]:
-    return ["plain"] + (["plain bf16"] if precision == "bf16" else []) + ["accl"]
 
 
 def measure(width: int, batch: int, precision: str, options) -> list[dict]:
@@ -68,6 +66,11 @@ def measure(width: int, batch: int, precision: str, options) -> list[dict]:
         for name, step in plain.items()
     }
     contenders["accl"] = lambda: trainer.step(example)
+    if options.bound:
+        bare = make_trainer(width, batch, precision, options)
+        strip(bare.state.generator)
+        strip(bare.state.discriminator)
+        contenders["bare"] = lambda: bare.step(example)
     timings = interleaved(contenders, options.rounds, synchronize=options.device == "cuda")
     if options.profile:
         show_profile(trainer, example, f"width {width}, batch {batch}, {precision}")
@@ -110,6 +113,15 @@ def make_trainer(width: int, batch: int, precision: str, options) -> Trainer:
         accelerator=options.device,
     )
     return Trainer(config, dataset, None, load_ops(options.backend), launch(config))
+
+
+def strip(network: nn.Module) -> None:
+    """Take norms and activations out of ``network``; what it then computes is of no use."""
+    for name, module in network.named_children():
+        if isinstance(module, nn.BatchNorm2d | nn.ReLU | nn.LeakyReLU):
+            setattr(network, name, nn.Identity())
+        else:
+            strip(module)
 
 
 def plain_step(trainer: Trainer, autocast: torch.dtype | None) -> PlainStep:
@@ -232,6 +244,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--backend", choices=["fused", "reference"], default="fused")
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--bound", action="store_true")
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
 
