@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .config import make_config
-from .errors import CheckFailed
+from .errors import CheckFailed, UserError
 
 TOLERANCE = 1e-4
 
@@ -95,10 +95,16 @@ def bench(
 
     Raises:
         CheckFailed: the results differ.
-        UserError: the fused ops are not built.
+        UserError: the fused ops are not built, an option below 1, or CUDA is asked for and absent.
     """
     from .training.ops import load_ops
+    from .training.runtime import check_device
 
+    options = {"size": size, "batch_size": batch_size, "width": width, "rounds": rounds}
+    for name, value in options.items():
+        if value < 1:
+            raise UserError(f"{name} must be at least 1, got {value}")
+    check_device("device", device)
     backends = {"reference": load_ops("reference"), "fused": load_ops("fused")}
     place = torch.device(device)
     rows = []

@@ -85,7 +85,12 @@ def parser_of(name: str, words: Sequence[str] = ()):
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     command: Command = COMMANDS[name]
-    parser = Parser(prog=f"accl {name}", description=command.summary, exit_on_error=False)
+    parser = Parser(
+        prog=f"accl {name}",
+        description=command.summary,
+        exit_on_error=False,
+        allow_abbrev=False,  # presets and switches are looked up by the whole name
+    )
     command.arguments(parser, words)
     return parser
 

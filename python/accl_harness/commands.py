@@ -13,6 +13,7 @@ from .options import (
     config_of,
     config_switches,
     fields_of,
+    given,
     weak_switches,
 )
 
@@ -125,9 +126,13 @@ def _train_arguments(parser: Any, words: Sequence[str]) -> None:
 def _train(options: Any) -> None:
     import json
 
+    from .config import refuse_idle_options
     from .training import run_training
 
-    run = run_training(config_of(options), resume=options.resume)
+    config = config_of(options)
+    if not options.resume:  # a run of `accl compare` carries the options of all its methods
+        refuse_idle_options(config)
+    run = run_training(config, resume=options.resume)
     metrics_file = run / "metrics.json"
     if metrics_file.is_file() and int(os.environ.get("LOCAL_RANK", 0)) == 0:
         metrics = json.loads(metrics_file.read_text())
@@ -141,13 +146,26 @@ def _evaluate_arguments(parser: Any, words: Sequence[str]) -> None:
     parser.add_argument("--data", type=str | None, default=None, help="default: the training's")
     parser.add_argument("--split", type=Literal["test", "train"], default="test", help="images")
     parser.add_argument("--masks", type=str | None, default=None, help="name of the mask folder")
+    parser.add_argument(
+        "--mask_threshold",
+        type=float | None,
+        default=None,
+        help="mask values above it are the object; default: the training's on its own data",
+    )
     parser.add_argument("--out", type=str | None, default=None, help="default: inside the run")
 
 
 def _evaluate(options: Any) -> None:
     from .evaluation.evaluate import evaluate
 
-    evaluate(options.run, options.data, split=options.split, masks=options.masks, out=options.out)
+    evaluate(
+        options.run,
+        options.data,
+        split=options.split,
+        masks=options.masks,
+        mask_threshold=options.mask_threshold,
+        out=options.out,
+    )
 
 
 def _predict_arguments(parser: Any, words: Sequence[str]) -> None:
@@ -164,8 +182,8 @@ def _predict(options: Any) -> None:
 
 
 def _compare_arguments(parser: Any, words: Sequence[str]) -> None:
-    has_data = any(word == "--data" or word.startswith("--data=") for word in words)
-    add_config(parser, words, "small" if has_data else "demo", skip={"method", "seed"})
+    preset = "small" if given(words, "data") else "demo"
+    add_config(parser, words, preset, skip={"method", "seed"})
     parser.add_argument("--methods", type=str, nargs="+", help="default: all seven")
     parser.add_argument("--seeds", type=int, nargs="+", help="default: 0 1 2; demo: 0")
     parser.add_argument("--jobs", type=int | None, default=None, help="trainings at a time")

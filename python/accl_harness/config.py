@@ -21,6 +21,8 @@ BoundsName = Literal["training", "none", "paper_disc", "paper_cup", "paper_lv", 
 ReferenceKind = Literal["own_weak", "unpaired", "paired", "folder", "augmented"]
 
 SIZE_WEIGHT = 0.01
+MIN_ACCL_SIZE = 24
+"""The smallest size of which D makes a score: 24, 12, 6, 3, 2, 1."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class ReferenceOptions:
     """own_weak: the image's own weak mask. unpaired: a mask drawn from the training set. paired:
     the image's own mask. folder: a mask drawn from ``folder``. augmented: random translation,
     flip, scaling, rotation and warping of the masks of ``folder``, or of ``painted`` training
-    masks. Default: what the method says."""
+    masks. Default: folder where one is named, else what the method says."""
     folder: str | None = None
     """Folder of painted or synthetic masks; default for kind folder: DATA/train/references."""
     painted: int = 5
@@ -152,7 +154,8 @@ class TrainConfig:
     @property
     def reference_kind(self) -> ReferenceKind:
         """What D sees as real."""
-        return self.references.kind or self.table_row.reference_kind
+        named = "folder" if self.references.folder else None
+        return self.references.kind or named or self.table_row.reference_kind
 
     def replace(self, **changes: Any) -> TrainConfig:
         """A copy with some options changed."""
@@ -207,11 +210,21 @@ def check_config(config: TrainConfig) -> None:
     for name in ("alpha", "alpha_scale", "size_weight"):
         value = getattr(config, name)
         _require(value is None or 0 <= value < math.inf, config, name, "0 or more")
+    _require(config.seed >= 0, config, "seed", "0 or more")
     _require(0 < config.lr < math.inf, config, "lr", "above 0")
+    _require(all(0 <= beta < 1 for beta in config.betas), config, "betas", "from 0 to below 1")
     _require(0 <= config.dropout < 1, config, "dropout", "0 to below 1")
     _require(0 < config.prior < 1, config, "prior", "between 0 and 1 (exclusive)")
     _require(0 <= config.validation < 1, config, "validation", "0 to below 1")
     _require(config.limit is None or config.limit >= 1, config, "limit", "at least 1")
+    if config.accl_weight > 0:
+        wanted = f"at least {MIN_ACCL_SIZE} with ACCL, whose discriminator halves it three times"
+        _require(config.size >= MIN_ACCL_SIZE, config, "size", wanted)
+        if config.references.folder and config.reference_kind not in ("folder", "augmented"):
+            raise UserError(
+                f"references.folder goes with references.kind folder or augmented, "
+                f"got {config.reference_kind}"
+            )
     if config.cuda_graph and config.precision == "16":
         raise UserError(
             "cuda_graph does not go with precision 16, whose loss scaling looks at "
@@ -221,6 +234,23 @@ def check_config(config: TrainConfig) -> None:
         raise UserError(f"method {config.method} needs size bounds, got bounds: none")
     if not isinstance(config.bounds, str) and config.bounds[0] > config.bounds[1]:
         raise UserError(f"bounds must be a lower and an upper size, got {list(config.bounds)}")
+
+
+def refuse_idle_options(config: TrainConfig) -> None:
+    """Refuse options of ACCL with a method that has none; ``alpha`` turns it on for any.
+
+    Raises:
+        UserError: naming the option.
+    """
+    if config.table_row.accl or config.alpha is not None:
+        return
+    preset = make_config(config.preset)
+    for name in ("references", "alpha_scale", "conditional", "criterion", "discriminator_scale"):
+        if getattr(config, name) != getattr(preset, name):
+            raise UserError(
+                f"{name} counts with ACCL alone, and method {config.method} has none; leave it "
+                "out, or give alpha as well"
+            )
 
 
 def size_bounds(config: TrainConfig, sizes: list[int]) -> tuple[float, float] | None:

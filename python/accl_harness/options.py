@@ -17,31 +17,31 @@ def add_config(
 
     parser.add_argument("--config", action="config", help="YAML file of options; flags win")
     parser.add_class_arguments(TrainConfig, None, skip=skip or set())
-    preset = _chosen_preset(words) or preset
+    preset = given(words, "preset") or preset
     if preset not in PRESETS:
         raise UserError(f"--preset must be one of {', '.join(PRESETS)}, got '{preset}'")
     parser.set_defaults({"preset": preset, **PRESETS[preset]})
 
 
-def _chosen_preset(words: Sequence[str]) -> str | None:
-    """The preset named by a flag, or else by the YAML file."""
+def given(words: Sequence[str], option: str) -> Any:
+    """The value of an option by its flag, or else by the YAML file; None where neither has it."""
     import yaml
 
-    given = {}
+    flags = {}
     for index, word in enumerate(words):
-        for name in ("--preset", "--config"):
+        for name in (f"--{option}", "--config"):
             if word.startswith(name + "="):
-                given[name] = word.partition("=")[2]
+                flags[name] = word.partition("=")[2]
             elif word == name and index + 1 < len(words):
-                given[name] = words[index + 1]
-    if "--preset" in given or "--config" not in given:
-        return given.get("--preset")
+                flags[name] = words[index + 1]
+    if f"--{option}" in flags or "--config" not in flags:
+        return flags.get(f"--{option}")
     try:
-        with open(given["--config"], encoding="utf-8") as file:
+        with open(flags["--config"], encoding="utf-8") as file:
             content = yaml.safe_load(file)
     except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"--config: {given['--config']} cannot be read: {error}") from error
-    return content.get("preset") if isinstance(content, dict) else None
+        raise UserError(f"--config: {flags['--config']} cannot be read: {error}") from error
+    return content.get(option) if isinstance(content, dict) else None
 
 
 def config_of(options: Any):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .config import TrainConfig
-from .errors import CheckFailed
+from .errors import CheckFailed, UserError
 
 OP_TOLERANCE = 1e-10
 LOCKSTEP_TOLERANCE = 1e-8
@@ -60,10 +60,14 @@ def verify(steps: int = 20, device: str = "cpu") -> list[Deviation]:
 
     Raises:
         CheckFailed: a deviation over its tolerance; the table is printed before.
-        UserError: the fused ops are not built.
+        UserError: the fused ops are not built, no step, or CUDA is asked for and absent.
     """
     from .training.ops import load_ops
+    from .training.runtime import check_device
 
+    if steps < 1:
+        raise UserError(f"steps must be at least 1, got {steps}")
+    check_device("device", device)
     reference, fused = load_ops("reference"), load_ops("fused")
     ops = [compare_op(case, fused, reference) for case in op_cases(torch.device(device))]
     trainings = [

@@ -9,6 +9,7 @@ import time
 
 import pytest
 import torch
+from accl_harness.data.phantom import write_phantom
 from accl_harness.errors import UserError
 from accl_harness.training import checkpoint as checkpoint_module
 from accl_harness.training import run_training
@@ -145,6 +146,13 @@ def test_resume_with_other_options_is_refused(data, uninterrupted):
         (uninterrupted / "kept.json").rename(uninterrupted / "metrics.json")
 
 
+def test_resume_on_other_data_is_refused(data, uninterrupted, tmp_path):
+    other = write_phantom(tmp_path / "other", n_train=4, n_test=2, size=32, seed=9)
+    config = small_config(data=str(other), out=str(uninterrupted), **METHOD)
+    with pytest.raises(UserError, match="was trained on other images, masks or weak labels"):
+        run_training(config, quiet=True, resume=True)
+
+
 def test_missing_data_and_out_are_named():
     with pytest.raises(UserError, match="data is missing"):
         run_training(small_config(out="somewhere"))
@@ -211,8 +219,9 @@ def test_damaged_checkpoint_is_named(tmp_path, content):
     save_checkpoint(tmp_path, {"epoch": 1, "weight": torch.ones(1000)})
     path = checkpoint_path(tmp_path)
     path.write_bytes(path.read_bytes()[:2000] if content is None else content)
-    with pytest.raises(UserError, match=r"last\.pt cannot be read as a checkpoint"):
+    with pytest.raises(UserError, match=r"last\.pt cannot be read as a checkpoint") as error:
         load_checkpoint(tmp_path)
+    assert "weights_only" not in str(error.value)  # torch's own advice
 
 
 def test_checkpoint_runs_no_code_of_its_own(tmp_path):

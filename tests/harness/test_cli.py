@@ -148,9 +148,12 @@ def test_yaml_chooses_the_preset_and_flags_win_over_yaml(folder):
     assert parser_of("train", words).parse_args(words).width == 16
 
 
-def test_comparison_without_data_is_the_demo():
+def test_comparison_without_data_is_the_demo(folder):
     assert parser_of("compare").parse_args([]).preset == "demo"
     words = ["--data", "somewhere"]
+    assert parser_of("compare", words).parse_args(words).preset == "small"
+    (folder / "options.yaml").write_text("data: somewhere\n")
+    words = ["--config", "options.yaml"]
     assert parser_of("compare", words).parse_args(words).preset == "small"
 
 
@@ -174,6 +177,11 @@ def test_nested_options_and_switches_reach_their_place(folder, data):
         ("train --method magic", "'paired_accl' or 'fs_ce', got magic"),
         ("train --bounds 3", "--bounds: cannot be 3"),
         ("train --n-tests 3", "unrecognized arguments: --n-tests 3"),
+        ("train --pre paper", "unrecognized arguments: --pre paper"),
+        ("train --data . --out run --method sccl --alpha-scale 2", "alpha_scale counts with ACCL"),
+        ("verify --steps 0", "steps must be at least 1, got 0"),
+        ("bench --rounds 0", "rounds must be at least 1, got 0"),
+        ("phantom new --seed -1", "seed: wanted 0 or more, got -1"),
         ("train --preset tiny", "--preset must be one of small, paper, demo, got 'tiny'"),
         ("train --config nothing.yaml", "--config: nothing.yaml cannot be read"),
         ("train --out run", "data is missing: name the data set's folder with --data"),

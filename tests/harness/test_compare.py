@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,12 +11,13 @@ from pathlib import Path
 
 import pytest
 from accl_harness.config import ReferenceOptions, make_config
+from accl_harness.data.options import WeakOptions
 from accl_harness.data.phantom import write_phantom
 from accl_harness.errors import CheckFailed, UserError
 from accl_harness.methods import METHODS
 from accl_harness.report import compare as module
 from accl_harness.report.compare import compare, plan
-from accl_harness.report.document import protocol_notes
+from accl_harness.report.document import _weak_labels, protocol_notes
 from accl_harness.report.runs import log_path, read_metrics
 from accl_harness.report.table import build_table, main_sheet, number, seed_sheet
 
@@ -95,10 +97,48 @@ def test_a_second_call_trains_nothing_and_writes_the_same_table(done, data, monk
     assert (done / "table.json").read_text() == before
 
 
-def test_a_folder_of_other_settings_is_refused(done, data):
+def test_a_folder_of_other_settings_is_refused_and_left_alone(done, data):
+    before = (done / "table.md").read_bytes()
     other = tiny(data, done, epochs=3)
     with pytest.raises(UserError, match=r"other settings \(epochs 2 there, 3 asked\)"):
         compare(other, methods=["fs_ce"], seeds=[0], jobs=1)
+    assert (done / "table.md").read_bytes() == before
+
+
+def test_a_folder_of_other_data_is_refused_but_data_may_move(done, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("accl_harness.training.run_training", no_training)
+    before = (done / "table.json").read_bytes()
+    moved = shutil.copytree(data, tmp_path / "moved")
+    compare(tiny(moved, done), methods=["fs_ce", "unpaired_accl"], seeds=[0, 1], jobs=1)
+    assert (done / "table.json").read_bytes() == before
+    # The same file names, other contents.
+    other = write_phantom(tmp_path / "other", n_train=4, n_test=3, size=32, seed=1)
+    with pytest.raises(UserError, match=r"was trained on other images, masks or weak labels"):
+        compare(tiny(other, done), methods=["fs_ce"], seeds=[0], jobs=1)
+    assert (done / "table.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("weak", "text"),
+    [
+        ({}, "erosion, 10 iterations"),
+        ({"ratio": 0.0012}, "erosion, to 0.12 %"),
+        ({"iterations": 3, "keep_topology": True}, "erosion, 3 iterations, topology kept"),
+        ({"strategy": "disc"}, "disc, radius 2 pixels"),
+        ({"strategy": "box", "margin": 4}, "box, margin 4 pixels"),
+    ],
+)
+def test_the_report_says_where_the_labels_come_from(tmp_path, weak, text):
+    config = tiny(tmp_path, tmp_path / "out", weak=WeakOptions(**weak))
+    assert _weak_labels(config) == text
+
+
+def test_the_report_says_that_labels_were_read(tmp_path):
+    (tmp_path / "train" / "weak").mkdir(parents=True)
+    config = tiny(tmp_path, tmp_path / "out")
+    assert _weak_labels(config) == "read from weak/"
+    drawn = config.replace(weak=WeakOptions(strategy="erosion"))
+    assert _weak_labels(drawn) == "erosion, 10 iterations"
 
 
 def test_a_failed_run_leaves_the_others_and_names_its_log(data, tmp_path, monkeypatch):
@@ -140,7 +180,7 @@ def test_bad_data_is_told_before_any_training(tmp_path, monkeypatch):
         ({"methods": ["paired_accl"], "size_weight": 0.1}, "--size-weight: counts for sccl alone"),
         (
             {"methods": ["paired_accl"], "references": ReferenceOptions(kind="folder")},
-            "--references.kind: counts for unpaired_accl alone",
+            "--references: counts for unpaired_accl alone",
         ),
     ],
 )
@@ -149,6 +189,13 @@ def test_bad_options_are_refused(data, tmp_path, options, message):
     base = tiny(data, tmp_path, **{name: options.pop(name) for name in of_training})
     with pytest.raises(UserError, match=message):
         compare(base, **{"jobs": 1, **options})
+
+
+def test_reference_options_go_to_unpaired_accl_alone(data, tmp_path):
+    base = tiny(data, tmp_path, references=ReferenceOptions(folder="painted"))
+    configs = plan(base, ["partial_accl", "unpaired_accl", "paired_accl"], [0])
+    assert [config.reference_kind for config in configs] == ["own_weak", "folder", "paired"]
+    assert [config.references.folder for config in configs] == [None, "painted", None]
 
 
 def test_the_papers_weights_are_scaled(data, tmp_path):

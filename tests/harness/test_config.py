@@ -3,17 +3,21 @@
 import dataclasses
 
 import pytest
+import torch
 from accl_harness.config import (
     PRESETS,
+    ReferenceOptions,
     TrainConfig,
     check_config,
     load_config,
     make_config,
+    refuse_idle_options,
     save_config,
     size_bounds,
 )
 from accl_harness.data.options import Augmentation, WeakOptions
 from accl_harness.errors import UserError
+from accl_harness.networks.patchgan import PatchGAN
 from small_runs import small_config
 
 
@@ -66,6 +70,16 @@ def test_bounds_given_as_numbers_are_at_the_working_size():
         ({"batch_size": -1}, "batch_size must be at least 1, got -1"),
         ({"alpha": -0.1}, "alpha must be 0 or more, got -0.1"),
         ({"alpha": float("nan")}, "alpha must be 0 or more, got nan"),
+        ({"seed": -1}, "seed must be 0 or more, got -1"),
+        ({"betas": (0.5, 1.0)}, r"betas must be from 0 to below 1, got \(0.5, 1.0\)"),
+        ({"method": "paired_accl", "size": 23}, "size must be at least 24 with ACCL.*, got 23"),
+        (
+            {
+                "method": "unpaired_accl",
+                "references": ReferenceOptions(kind="paired", folder="painted"),
+            },
+            "references.folder goes with references.kind folder or augmented, got paired",
+        ),
         ({"lr": 0.0}, "lr must be above 0, got 0.0"),
         ({"prior": 1.0}, "prior must be between 0 and 1"),
         ({"dropout": 1.0}, "dropout must be 0 to below 1"),
@@ -76,6 +90,41 @@ def test_bounds_given_as_numbers_are_at_the_working_size():
 def test_values_no_training_can_use_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         check_config(small_config(**options))
+
+
+def test_the_smallest_size_with_accl_has_a_score_and_the_one_below_none():
+    discriminator = PatchGAN(width=2, conditional=False)
+    assert discriminator(None, torch.zeros(2, 1, 24, 24)).shape == (2, 1, 1, 1)
+    with pytest.raises(RuntimeError):
+        discriminator(None, torch.zeros(2, 1, 23, 23))
+    check_config(small_config(method="unpaired_accl", size=24))
+    check_config(small_config(method="sccl", size=16))
+
+
+def test_a_named_folder_of_references_is_used():
+    named = ReferenceOptions(folder="painted")
+    assert small_config(method="unpaired_accl", references=named).reference_kind == "folder"
+    augmented = ReferenceOptions(kind="augmented", folder="painted")
+    assert small_config(references=augmented).reference_kind == "augmented"
+    assert small_config(method="partial_accl").reference_kind == "own_weak"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"references": ReferenceOptions(painted=3)},
+        {"alpha_scale": 2.0},
+        {"conditional": False},
+        {"criterion": "hinge"},
+        {"discriminator_scale": 0.5},
+    ],
+)
+def test_options_of_accl_without_accl_are_refused(options):
+    (name,) = options
+    with pytest.raises(UserError, match=f"{name} counts with ACCL alone, and method sccl has none"):
+        refuse_idle_options(make_config(method="sccl", **options))
+    refuse_idle_options(make_config(method="unpaired_accl", **options))
+    refuse_idle_options(make_config(method="sccl", alpha=1e-2, **options))
 
 
 def test_yaml_gives_back_every_option(tmp_path):

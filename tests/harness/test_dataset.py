@@ -141,8 +141,10 @@ def test_weak_files_and_scribbles(root):
     assert data.annotation()["per_image"] == {"p1_a": 31, "p2_b": 0}
     eroded = load_split(root, "train", size=SIDE, weak=WeakOptions(strategy="erosion"))
     assert not (eroded.weak_labels == 0).any()
-    with pytest.raises(UserError, match="labels lie here already"):
-        load_split(root, "train", size=SIDE, weak=WeakOptions(ratio=0.01))
+    for options in ({"ratio": 0.01}, {"iterations": 3}, {"keep_topology": True}):
+        words = f"labels lie here already, weak.{next(iter(options))} would not touch them"
+        with pytest.raises(UserError, match=words):
+            load_split(root, "train", size=SIDE, weak=WeakOptions(**options))
     # Scribbles alone are enough to train on.
     for path in (root / "train/masks").iterdir():
         path.unlink()
@@ -167,6 +169,8 @@ def test_weak_values_are_checked_once_at_load(root):
 def test_scribbles_must_be_there(root):
     with pytest.raises(UserError, match=r"weak: no such folder"):
         load_split(root, "train", weak=WeakOptions(strategy="scribble"))
+    with pytest.raises(UserError, match=r"weak: no such folder; weak.foreground is about"):
+        load_split(root, "train", weak=WeakOptions(foreground=2))
 
 
 def test_masks_of_two_values(root):
@@ -176,6 +180,15 @@ def test_masks_of_two_values(root):
     assert load_split(root, "train", size=SIDE, mask_threshold=0).masks[0].sum() == 120
     write_labels(root / "train/masks/p1_a.png", square(8, 4, 10, 12))  # 1 beside 255 is clear
     assert load_split(root, "train", size=SIDE).masks[0].sum() == 120
+
+
+def test_the_file_of_an_unusual_value_is_named(root):
+    write_labels(root / "train/masks/p1_a.png", square(8, 4, 10, 12))
+    for name, value in (("p3_c", 255), ("p4_d", 128)):  # beside them p1_a has 1, p2_b has 255
+        write_labels(root / f"train/images/{name}.png", square(0, 0, 9, 9))
+        write_labels(root / f"train/masks/{name}.png", square(8, 4, 10, 12) * value)
+    with pytest.raises(UserError, match=r"p4_d\.png marks the object by 128"):
+        load_split(root, "train")
 
 
 def test_masks_of_many_values_need_a_threshold(root):

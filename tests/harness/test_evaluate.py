@@ -11,7 +11,7 @@ from accl_harness.config import TrainConfig
 from accl_harness.data.dataset import load_split
 from accl_harness.data.formats import ImageFile, read_image, write_labels
 from accl_harness.errors import UserError
-from accl_harness.evaluation.evaluate import evaluate, evaluate_run, write_json
+from accl_harness.evaluation.evaluate import evaluate, evaluate_run, load_test, write_json
 from accl_harness.training import TrainedRun
 from torch import nn
 
@@ -169,6 +169,39 @@ def test_a_later_evaluation_keeps_the_trainings_facts(root, tmp_path, monkeypatc
     assert again == before
     assert (run / "metrics.json").read_text() == content
     assert (run / "evaluation" / f"{root.name}-test" / "per_image.csv").is_file()
+    with pytest.raises(UserError, match="is the run itself"):
+        evaluate(run, out=run / "predictions" / "..")
+    assert (run / "metrics.json").read_text() == content
+
+
+def test_the_trainings_threshold_counts_on_its_own_data_alone(root, tmp_path, capsys):
+    run = tmp_path / "run"
+    config = trained(run, data=str(root), mask_threshold=254.0).config
+    assert load_test(config).masks.sum() == 128
+    binary = tmp_path / "binary"
+    for name in "abc":
+        image = read_image(root / "test" / "images" / f"{name}.png").array
+        mask = read_image(root / "test" / "masks" / f"{name}.png", "mask").array
+        write_labels(binary / "test" / "images" / f"{name}.png", image)
+        write_labels(binary / "test" / "masks" / f"{name}.png", (mask > 0).astype(np.uint8))
+    assert load_test(config, binary).masks.sum() == 128
+    assert load_test(config, binary, mask_threshold=1).masks.sum() == 0
+
+
+def test_a_set_without_any_object_is_told(root, tmp_path, monkeypatch, capsys):
+    run = tmp_path / "run"
+    config = trained(run, data=str(root)).config
+    monkeypatch.setattr(
+        "accl_harness.training.inference.load_run", lambda _: trained(run, data=str(root))
+    )
+    from accl_harness.config import save_config
+
+    run.mkdir()
+    save_config(config, run / "config.yaml")
+    evaluate(run)
+    assert "no mask holds an object" not in capsys.readouterr().out
+    evaluate(run, mask_threshold=255)
+    assert "no mask holds an object" in capsys.readouterr().out
 
 
 def test_images_without_masks_cannot_be_scored(root):

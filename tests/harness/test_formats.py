@@ -85,6 +85,44 @@ def test_tiff_with_lzw(tmp_path):
     assert np.array_equal(read_image(tmp_path / "a.tif").array, np.dstack([GREY, 255 - GREY]))
 
 
+@pytest.mark.parametrize(
+    ("white", "black"), [(MASK == 1, MASK == 0), (GREY, 255 - GREY), (DEEP, 65535 - DEEP)]
+)
+def test_tiff_with_white_as_0(tmp_path, white, black):
+    tifffile.imwrite(tmp_path / "a.tif", white, photometric="miniswhite")
+    assert np.array_equal(read_image(tmp_path / "a.tif").array, black)
+    with pytest.raises(UserError, match=r"a\.tif: stores white as 0.*MinIsBlack"):
+        read_image(tmp_path / "a.tif", "mask")
+
+
+def test_tiff_with_colour_by_planes(tmp_path):
+    rgb = np.zeros((3, 2, 2), np.uint8)
+    rgb[0, 0, 0] = rgb[1, 0, 1] = rgb[2, 1, 0] = 255
+    tifffile.imwrite(tmp_path / "a.tif", rgb, photometric="rgb", planarconfig="separate")
+    assert read_image(tmp_path / "a.tif").array.tolist() == [[76, 150], [29, 0]]
+
+
+def test_tiff_with_alpha_or_palette(tmp_path):
+    alpha = np.stack([GREY, 255 - GREY], axis=-1)
+    tifffile.imwrite(tmp_path / "alpha.tif", alpha, photometric="minisblack", planarconfig="contig")
+    assert np.array_equal(read_image(tmp_path / "alpha.tif").array, GREY)
+    colours = np.zeros((3, 256), np.uint16)
+    colours[:, 1], colours[:, 2] = (65535, 0, 0), (0, 65535, 0)
+    indices = np.array([[0, 1], [2, 1]], np.uint8)
+    tifffile.imwrite(tmp_path / "palette.tif", indices, photometric="palette", colormap=colours)
+    red, green = 19595 * 65535 + 32768 >> 16, 38470 * 65535 + 32768 >> 16
+    assert read_image(tmp_path / "palette.tif").array.tolist() == [[0, red], [green, red]]
+    assert np.array_equal(read_image(tmp_path / "palette.tif", "mask").array, indices)
+
+
+def test_tiff_of_several_images(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(GREY, photometric="minisblack")
+        file.write(DEEP[:1], photometric="minisblack")
+    with pytest.raises(UserError, match=r"a\.tif: holds 2 images of different size or kind"):
+        read_image(tmp_path / "a.tif")
+
+
 def test_npy(tmp_path):
     np.save(tmp_path / "a.npy", VOLUME.astype(">f4"))
     file = read_image(tmp_path / "a.npy")
@@ -150,10 +188,11 @@ def test_hdf5_takes_the_dataset_of_the_role(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("a.png", 255), ("a.tif", 255), ("a.npy", 1), ("a.h5", 1), ("a.nii", 1), ("a.nii.gz", 1)],
+    [("a.png", 255), ("a.tif", 255), ("a.NPY", 1), ("a.h5", 1), ("a.nii", 1), ("a.nii.gz", 1)],
 )
 def test_masks_come_back_as_they_were_written(tmp_path, name, value):
     write_mask(tmp_path / name, MASK.astype(bool))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
     assert np.array_equal(read_image(tmp_path / name, "mask").array, MASK * value)
     if name != "a.png":
         write_mask(tmp_path / name, VOLUME > 7)

@@ -127,6 +127,8 @@ def test_sizes_that_cannot_be_halved_are_refused_with_those_that_can():
     assert sizes_that_work(100, 5) == [96, 128]
     with pytest.raises(UserError, match="size 100 cannot be halved 5 times: use size 96 or 128"):
         check_size(100, 5)
+    with pytest.raises(UserError, match="use size 96 or 100, or pad: true"):
+        check_size(98, 2)  # no smaller depth is left
     check_size(96, 5)
 
 

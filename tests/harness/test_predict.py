@@ -101,6 +101,7 @@ def test_written_masks_are_read_back_by_image(run, tmp_path):
 
 def test_images_are_never_replaced_by_their_masks(run, tmp_path):
     Image.fromarray(picture(16, 16)).save(tmp_path / "a.png")
-    with pytest.raises(UserError, match="the masks would replace them"):
-        predict("run", tmp_path, tmp_path / "x" / "..")
+    for images in (tmp_path, tmp_path / "a.png"):
+        with pytest.raises(UserError, match="exists already and is not empty"):
+            predict("run", images, tmp_path / "x" / "..")
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.png")), picture(16, 16))

@@ -236,6 +236,7 @@ def test_augmentation_repeats_by_seed_and_does_not_depend_on_n():
     [
         (([], 3), "at least one painted"),
         (([disc()], 0), "got 0"),
+        (([disc()], 3, -1), "seed: wanted 0 or more, got -1"),
         (([disc(), disc() * 0], 3), "painted mask 1 is empty"),
     ],
 )

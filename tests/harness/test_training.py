@@ -174,6 +174,7 @@ def test_run_folder_holds_what_it_should(finished):
     names = {path.name for path in finished.iterdir()}
     assert {
         "config.yaml",
+        "data.json",
         "metrics.csv",
         "metrics.json",
         "checkpoints",
@@ -268,6 +269,22 @@ def test_warnings_come_once_each(changes, epoch, word):
     (warning,) = watch.check({**row, **changes})
     assert word in warning
     assert watch.check({**row, **changes}) == []
+
+
+@pytest.mark.parametrize(
+    ("weights", "ratio", "advice"),
+    [
+        ({}, 4.0, "; lower prior"),
+        ({"accl": True}, 4.0, "; lower prior, or raise alpha"),
+        ({"accl": True, "size": True}, 4.0, "; lower prior, or raise alpha or the size weight"),
+        ({"size": True}, 0.0, "; raise prior"),
+        ({"accl": True}, 0.0, "; raise prior, or lower alpha"),
+    ],
+)
+def test_advice_names_what_the_method_has(weights, ratio, advice):
+    row = {"epoch": 8, "loss_g": 1.0, "loss_d": None, "size_ratio": ratio}
+    (warning,) = Watch(epochs=8, **weights).check(row)
+    assert warning.endswith(advice)
 
 
 def test_foreground_is_not_judged_in_the_first_quarter():

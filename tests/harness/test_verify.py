@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from accl_harness.errors import CheckFailed
+from accl_harness.bench import bench
+from accl_harness.errors import CheckFailed, UserError
 from accl_harness.verify import Case, compare_op, lockstep, op_cases, verify
 
 import accl_ext
@@ -108,3 +109,10 @@ def test_float32_is_judged_on_the_first_step_without_weights():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_right_ops_pass_on_cuda():
     assert all(row.passed for row in verify(steps=2, device="cuda"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
+@pytest.mark.parametrize("command", [verify, bench])
+def test_cuda_is_asked_for_and_absent(command):
+    with pytest.raises(UserError, match="device is cuda, but torch finds no CUDA device"):
+        command(device="cuda")

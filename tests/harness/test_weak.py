@@ -186,6 +186,7 @@ def test_a_ratio_the_masks_cannot_give(ratio):
     [
         ({"strategy": "scribbles"}, "strategy.*scribbles"),
         ({"iterations": -1}, "iterations"),
+        ({"seed": -1}, "seed"),
         ({"ratio": 0.0}, "ratio"),
         ({"ratio": 1.2}, "ratio.*1.2"),
         ({"ratio": 0.1, "strategy": "box"}, "box"),

@@ -44,11 +44,13 @@ def augment(
     its source alone.
 
     Raises:
-        UserError: no mask, an empty mask, or n below 1.
+        UserError: no mask, an empty mask, n below 1 or a negative seed.
     """
     augmentation = augmentation or Augmentation()
     if n < 1:
         raise UserError(f"n: wanted at least 1 reference mask, got {n}")
+    if seed < 0:
+        raise UserError(f"seed: wanted 0 or more, got {seed}")
     if not masks:
         raise UserError("references: wanted at least one painted mask")
     objects = [np.asarray(mask) != 0 for mask in masks]

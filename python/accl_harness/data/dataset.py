@@ -162,11 +162,8 @@ def load_split(
     weak_paths = None
     if weak and weak.strategy in ("auto", "scribble"):
         weak_paths = partners(image_paths, folder / "weak", "weak label")
-    if weak_paths and weak.ratio is not None:
-        raise UserError(
-            f"{folder / 'weak'}: labels lie here already, weak.ratio would not touch them; "
-            "take the folder away or name a strategy (weak.strategy erosion)"
-        )
+    if weak and weak.strategy in ("auto", "scribble"):
+        _refuse_idle(weak, folder / "weak", read=weak_paths is not None)
     if weak and weak.strategy == "scribble" and weak_paths is None:
         raise UserError(f"{folder / 'weak'}: no such folder; strategy scribble reads labels there")
     if mask_paths is None and weak_paths is None:
@@ -213,6 +210,20 @@ def load_split(
         full_weak = weaken(list(dataset.masks.numpy()), weak)
     dataset.weak_labels = torch.from_numpy(np.stack([resize_weak(w, size) for w in full_weak]))
     return dataset
+
+
+def _refuse_idle(weak: WeakOptions, folder: Path, read: bool) -> None:
+    """Options of making labels where they are read, and of reading them where they are made."""
+    making = ("ratio", "iterations", "keep_topology", "radius", "margin", "seed")
+    for name in making if read else ("foreground", "unlabelled"):
+        if getattr(weak, name) == getattr(WeakOptions, name):
+            continue
+        if read:
+            raise UserError(
+                f"{folder}: labels lie here already, weak.{name} would not touch them; "
+                "take the folder away or name a strategy (weak.strategy erosion)"
+            )
+        raise UserError(f"{folder}: no such folder; weak.{name} is about the labels in it")
 
 
 def load_images(

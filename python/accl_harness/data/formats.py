@@ -211,16 +211,32 @@ def _grey(image: Any, role: Role) -> np.ndarray:
 def _read_tiff(path: Path, role: Role) -> ImageFile:
     import tifffile
 
-    try:
-        with tifffile.TiffFile(path) as file:
-            series = file.series[0]
+    with tifffile.TiffFile(path) as file:
+        if len(file.series) != 1:
+            raise UserError(
+                f"{path}: holds {len(file.series)} images of different size or kind; save the one "
+                "that is meant by itself"
+            )
+        series, page = file.series[0], file.series[0].keyframe
+        inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+        if inverted and role != "image":
+            raise UserError(
+                f"{path}: stores white as 0 (MinIsWhite), which leaves open what the object is; "
+                "save it with the object above a background of 0 (MinIsBlack)"
+            )
+        try:
             array, axes = series.asarray(), series.axes
-    except ValueError as error:
-        if "imagecodecs" not in str(error):
-            raise
-        return _read_tiff_pages(path, role)
-    if axes.endswith("S"):
-        array = _luminance(array)
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            return _read_tiff_pages(path, role)
+        if page.photometric == tifffile.PHOTOMETRIC.PALETTE and role == "image":
+            array, axes = np.moveaxis(page.colormap[:, array], 0, -1), axes + "S"
+    if inverted:
+        array = array ^ array.dtype.type((1 << page.bitspersample) - 1)
+    if "S" in axes:
+        array = np.moveaxis(array, axes.index("S"), -1)
+        array = _luminance(array) if array.shape[-1] >= 3 else array[..., 0]
     if array.ndim == 3:
         array = np.moveaxis(array, 0, -1)
     return ImageFile(path, array)
@@ -281,7 +297,8 @@ def _write_tiff(path: Path, labels: np.ndarray, like: ImageFile | None, key: str
 
 
 def _write_npy(path: Path, labels: np.ndarray, like: ImageFile | None, key: str) -> None:
-    np.save(path, labels)
+    with path.open("wb") as file:  # by its name, NumPy would make b.NPY to b.NPY.npy
+        np.save(file, labels)
 
 
 def _write_hdf5(path: Path, labels: np.ndarray, like: ImageFile | None, key: str) -> None:

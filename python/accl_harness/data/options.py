@@ -50,6 +50,8 @@ class WeakOptions:
             raise UserError(f"weak.ratio: wanted a fraction above 0, at most 1, got {self.ratio}")
         if self.ratio is not None and self.strategy == "box":
             raise UserError("weak.ratio: a box has the size of its object; choose another strategy")
+        if self.seed < 0:
+            raise UserError(f"weak.seed: wanted 0 or more, got {self.seed}")
         if self.keep_topology and self.strategy not in ("auto", "erosion"):
             raise UserError("weak.keep_topology goes with strategy erosion alone")
         if self.foreground == self.unlabelled:

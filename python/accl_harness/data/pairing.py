@@ -69,7 +69,10 @@ def patient(stem: str, pattern: str | None) -> str:
 def one_object_value(found: dict[float, Path]) -> None:
     """Files of different object values are parts of one multi-class label set: refused."""
     if len(found) > 1 and not set(found) <= {1.0, 255.0}:
-        (value, path), (other, other_path) = list(found.items())[:2]
+        # 1 and 255 are the usual values: the file that has neither is the one to look at.
+        (value, path), (other, other_path) = sorted(
+            found.items(), key=lambda item: item[0] in (1.0, 255.0)
+        )[:2]
         raise UserError(
             f"{path} marks the object by {value:g}, {other_path} by {other:g}; if they mean the "
             "same object, give --mask-threshold 0"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from accl_harness.errors import UserError
 from accl_harness.evaluation.metrics import ImageScores, mean, score_image, summarize, volume_dice
 from accl_harness.evaluation.predict import predict_masks, write_predictions
 
@@ -40,7 +41,6 @@ def evaluate_run(run, dataset, *, out: Path | None = None, training: Mapping | N
     Raises:
         UserError: the data set has no masks.
     """
-    from accl_harness.errors import UserError
     from accl_harness.report.run import draw_run
     from accl_harness.training.inference import load_run
 
@@ -96,21 +96,30 @@ def score_dataset(masks: list[np.ndarray], dataset) -> dict:
     }
 
 
-def load_test(config, data: Path | None = None, *, split: str = "test", masks: str | None = None):
+def load_test(
+    config,
+    data: Path | None = None,
+    *,
+    split: str = "test",
+    masks: str | None = None,
+    mask_threshold: float | None = None,
+):
     """The data set that a run of `config` is scored on, without weak labels.
 
-    `data`, `split` and `masks` stand in for the training's own; patients are told apart by the
-    training's pattern on the training's data alone.
+    `data`, `split`, `masks` and `mask_threshold` stand in for the training's own; the training's
+    threshold and its pattern that tells patients apart count on the training's data alone.
     """
     from accl_harness.data.dataset import load_split
 
+    if data is None and mask_threshold is None:
+        mask_threshold = config.mask_threshold
     return load_split(
         data if data is not None else config.data,
         split,
         masks=masks or config.masks,
         size=config.size,
         weak=None,
-        mask_threshold=config.mask_threshold,
+        mask_threshold=mask_threshold,
         patients=config.patients if data is None else None,
     )
 
@@ -170,6 +179,7 @@ def evaluate(
     *,
     split: str = "test",
     masks: str | None = None,
+    mask_threshold: float | None = None,
     out: Path | None = None,
 ) -> dict:
     """`accl evaluate`: scores a run on `data/split` and prints the scores.
@@ -179,17 +189,24 @@ def evaluate(
         data: data set root; None scores on the data of the training.
         split: `test` or `train`.
         masks: name of the mask folder; None keeps the training's.
+        mask_threshold: mask values above it are the object; None keeps the training's on the
+            training's data and wants masks of 0 and one other value elsewhere.
         out: folder for metrics.json, per_image.csv and predictions/; None writes to
             `RUN/evaluation/<data>-<split>`, so the training's own metrics.json stays.
 
     Returns:
         The content of metrics.json.
+
+    Raises:
+        UserError: no run, bad data, or `out` is the run folder itself.
     """
     from accl_harness.config import load_config
 
     config = load_config(Path(run) / "config.yaml")
     root = Path(data if data is not None else config.data)
-    dataset = load_test(config, data, split=split, masks=masks)
+    if out is not None and Path(out).resolve() == Path(run).resolve():
+        raise UserError(f"--out: {out} is the run itself, whose own scores would be lost")
+    dataset = load_test(config, data, split=split, masks=masks, mask_threshold=mask_threshold)
     target = Path(out) if out is not None else Path(run) / "evaluation" / f"{root.name}-{split}"
     metrics = evaluate_run(Path(run), dataset, out=target)
     _print_scores(metrics, dataset, target)
@@ -222,4 +239,6 @@ def _print_scores(metrics: Mapping, dataset, target: Path) -> None:
     table.add_row("rank correlation of sizes", "-" if rank is None else f"{rank:.2f}")
     console = Console()
     console.print(table)
+    if not any(np.any(dataset.full_mask(i)) for i in range(len(dataset.names))):
+        console.print("no mask holds an object: DSC 1 means that nothing was predicted, no more")
     console.print(f"written to {target}", highlight=False, soft_wrap=True)

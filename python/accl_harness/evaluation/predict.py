@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from accl_harness.data.formats import output_path, read_image, write_mask
-from accl_harness.errors import UserError
+from accl_harness.data.formats import output_path, read_image, refuse_full, write_mask
 
 THRESHOLD = 0.5
 CHUNK = 16
@@ -80,18 +79,17 @@ def predict(run: Path, images: Path, out: Path) -> list[Path]:
     Args:
         run: run folder of a finished or interrupted training.
         images: folder of images in any readable format, of any and of mixed size.
-        out: folder for the masks (made when absent), same file names as the images
+        out: folder for the masks (new or empty), same file names as the images
             (a JPEG's mask is a PNG).
 
     Raises:
-        UserError: no run, no readable image, or `out` is the folder of the images itself.
+        UserError: no run, no readable image, or `out` holds something already.
     """
     from accl_harness.data.dataset import load_images
     from accl_harness.training.inference import load_run
 
-    run, images, out = Path(run), Path(images), Path(out)
-    if out.resolve() == images.resolve():
-        raise UserError(f"--out: {out} is the folder of the images; the masks would replace them")
+    run, images, out = Path(run), Path(images), Path(out).resolve()
+    refuse_full(out)
     trained = load_run(run)
     dataset = load_images(images, size=trained.config.size)
     return write_predictions(dataset, list(predict_masks(trained, dataset)), out)

@@ -103,9 +103,9 @@ def check_size(size: int, depth: int) -> None:
     """Refuse a size that ``depth`` halvings do not divide."""
     if size % 2**depth:
         sizes = " or ".join(str(s) for s in sizes_that_work(size, depth))
+        shallower = "a smaller depth, " if depth > MIN_DEPTH else ""
         raise UserError(
-            f"size {size} cannot be halved {depth} times: use size {sizes}, "
-            "a smaller depth, or pad: true"
+            f"size {size} cannot be halved {depth} times: use size {sizes}, {shallower}or pad: true"
         )
 
 

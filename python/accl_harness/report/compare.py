@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from accl_harness.config import TrainConfig, check_config, make_config
+from accl_harness.config import ReferenceOptions, TrainConfig, check_config, make_config
 from accl_harness.errors import UserError
 from accl_harness.methods import METHODS
 from accl_harness.report import paper
-from accl_harness.report.runs import default_jobs, read_metrics, train_all
+from accl_harness.report.runs import default_jobs, read_metrics, refuse_other_runs, train_all
 from accl_harness.report.table import Results, build_table, terminal_sheet
 
 DEMO_SEEDS, DATA_SEEDS = (0,), (0, 1, 2)
@@ -36,7 +36,7 @@ def compare(
     Args:
         base: options of every run; `method` and `seed` are set for each, `out` is the folder of
             the comparison. `data=None` makes a phantom set in `OUT/phantom` (preset `demo`).
-            `alpha` counts for the methods with ACCL, `size_weight` for `sccl`, `references.kind`
+            `alpha` counts for the methods with ACCL, `size_weight` for `sccl`, `references`
             for `unpaired_accl` alone; without any of those it is refused.
         methods: names from `methods.METHODS`; None takes all seven.
         seeds: None takes 0 for the demo, else 0, 1, 2.
@@ -70,6 +70,7 @@ def compare(
         check_config(config)
     jobs = check_jobs(jobs, base, len(configs))
     command = command or command_line()
+    refuse_other_runs(configs)  # before the table of the earlier call could be written over
     try:
         train_all(configs, jobs=jobs)
     finally:
@@ -126,11 +127,12 @@ def plan(
 
 def _refuse_unused(base: TrainConfig, methods: Sequence[str]) -> None:
     """An option that none of the methods would take is a mistake, not a default."""
+    references = None if base.references == ReferenceOptions() else base.references
     adversarial = [name for name, row in METHODS.items() if row.accl]
     for option, value, takers in (
         ("--alpha", base.alpha, adversarial),
         ("--size-weight", base.size_weight, [name for name, row in METHODS.items() if row.size]),
-        ("--references.kind", base.references.kind, ["unpaired_accl"]),
+        ("--references", references, ["unpaired_accl"]),
     ):
         if value is not None and not set(takers) & set(methods):
             raise UserError(
@@ -146,7 +148,7 @@ def _for_method(base: TrainConfig, method: str, paper_settings: str | None) -> T
         method=method,
         alpha=base.alpha if row.accl else None,
         size_weight=base.size_weight if row.size else None,
-        references=base.references if own_references else replace(base.references, kind=None),
+        references=base.references if own_references else ReferenceOptions(),
     )
     if paper_settings is None:
         return config

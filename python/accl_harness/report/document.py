@@ -160,8 +160,6 @@ def settings_of(
     seconds = [metrics["seconds"] for metrics in runs if metrics.get("seconds") is not None]
     bounds = {tuple(metrics["bounds"]) for metrics in runs if metrics.get("bounds")}
     ratios = {metrics["annotation_ratio"] for metrics in runs if metrics.get("annotation_ratio")}
-    ratio = base.weak.ratio
-    weak = f"{base.weak.iterations} iterations" if ratio is None else f"to {100 * ratio:g} %"
     sizes = ", ".join(f"{a:g} to {b:g} pixels" for a, b in sorted(bounds))
     pairs = [
         ("command", f"`{command}`"),
@@ -173,7 +171,7 @@ def settings_of(
         ("reference masks", ", ".join(kinds)),
         ("discriminator sees", "image and mask" if base.conditional else "the mask alone"),
         ("size bounds", f"{base.bounds}: {sizes}" if sizes else str(base.bounds)),
-        ("weak labels", f"{base.weak.strategy}, {weak}"),
+        ("weak labels", _weak_labels(base)),
         ("labelled pixels", ", ".join(f"{100 * ratio:.3g} %" for ratio in sorted(ratios))),
         ("seeds", ", ".join(str(seed) for seed in sorted({config.seed for config in configs}))),
         ("backend", ", ".join(sorted({f"{run['backend']} on {run['device']}" for run in runs}))),
@@ -181,6 +179,23 @@ def settings_of(
         ("versions", ", ".join(f"{k} {v}" for k, v in runs[0].get("versions", {}).items())),
     ]
     return [(key, value) for key, value in pairs if value]
+
+
+def _weak_labels(config: TrainConfig) -> str:
+    """Where the labelled pixels come from, with the options that count there."""
+    weak = config.weak
+    strategy = "erosion" if weak.strategy == "auto" else weak.strategy
+    if weak.strategy in ("auto", "scribble") and (Path(config.data) / "train" / "weak").is_dir():
+        return "read from weak/"
+    if weak.ratio is not None:
+        extent = f"to {100 * weak.ratio:g} %"
+    elif strategy == "erosion":
+        extent = f"{weak.iterations} iterations"
+    elif strategy == "box":
+        extent = f"margin {weak.margin} pixels"
+    else:
+        extent = f"radius {weak.radius:g} pixels"
+    return f"{strategy}, {extent}" + (", topology kept" if weak.keep_topology else "")
 
 
 def protocol_notes(results: Results, images: int, paper_row: str | None) -> list[str]:
@@ -194,7 +209,7 @@ def protocol_notes(results: Results, images: int, paper_row: str | None) -> list
     seeds = max(len(runs) for runs in results.values())
     notes = [
         "Scores are of the last epoch, at each image's own size, probability cut at 0.5; DSC is "
-        "taken by image and averaged. Nothing was chosen by the test images.",
+        "taken by image and averaged. No run and no epoch was chosen by the test images.",
         "Size ratio: all predicted over all true foreground pixels. Above 1 the foreground "
         "expands, below 1 it is suppressed.",
         "Rank r of sizes: Spearman's correlation of predicted and true size over the test images. "

@@ -71,7 +71,7 @@ def train_all(configs: Sequence, *, jobs: int) -> None:
         CheckFailed: some runs failed otherwise; the rest was finished first. Each run's log has
             its traceback, the message names the first.
     """
-    _refuse_other_settings(configs)
+    refuse_other_runs(configs)
     todo = [config for config in configs if not is_finished(Path(config.out))]
     if not todo:
         return
@@ -99,10 +99,16 @@ def log_path(run: Path) -> Path:
     return run.with_name(f"{run.name}.log")
 
 
-def _refuse_other_settings(configs: Sequence) -> None:
-    """A folder from an earlier call must hold the same training, else the table would lie."""
-    from accl_harness.config import load_config
+def refuse_other_runs(configs: Sequence) -> None:
+    """A folder from an earlier call must hold the same training, else the table would lie.
 
+    Raises:
+        UserError: a run's folder holds one of other settings, or on other data.
+    """
+    from accl_harness.config import load_config
+    from accl_harness.data.fingerprint import fingerprint, refuse_other_data
+
+    digests: dict[tuple[str, str], str] = {}
     for config in configs:
         path = Path(config.out) / "config.yaml"
         if not path.is_file():
@@ -118,6 +124,10 @@ def _refuse_other_settings(configs: Sequence) -> None:
                 f"{config.out} holds a run with other settings ({'; '.join(changed)}); "
                 "choose another --out"
             )
+        data = (config.data, config.masks)
+        if data not in digests:
+            digests[data] = fingerprint(*data)
+        refuse_other_data(Path(config.out), config.data, digests[data])
 
 
 def _in_this_process(configs: Sequence, bars: _Bars) -> Iterator[tuple[object, object]]:

@@ -21,7 +21,7 @@ from accl_harness.report.compare import (
 from accl_harness.report.curves import alpha_curve, read_curves, training_curves
 from accl_harness.report.document import make_case, protocol_notes, run_warnings, settings_of
 from accl_harness.report.figures import METHOD_COLOURS, panel, select_cases
-from accl_harness.report.runs import read_metrics, train_all
+from accl_harness.report.runs import read_metrics, refuse_other_runs, train_all
 from accl_harness.report.search import Search, search_alpha
 from accl_harness.report.table import (
     Results,
@@ -84,6 +84,7 @@ def sweep(
         check_config(config)
     jobs = check_jobs(jobs, base, len(configs))
     command = command or command_line()
+    refuse_other_runs(configs)  # before the table of the earlier call could be written over
     found = None
     try:
         train_all(configs, jobs=jobs)

@@ -51,8 +51,11 @@ def load_checkpoint(run: Path, device: torch.device | str = "cpu") -> dict[str, 
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} cannot be read as a checkpoint: {reason}") from error
+        # torch's own message would advise to load it without weights_only.
+        raise UserError(
+            f"{path} cannot be read as a checkpoint, it is damaged: put a copy in its place, or "
+            "delete it to train anew"
+        ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path} is not a checkpoint of this version (format {FORMAT})")
     return state

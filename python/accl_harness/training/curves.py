@@ -78,15 +78,26 @@ class Watch:
     Args:
         epochs: length of the run; the foreground is judged from its second quarter on.
         issued: warnings given before the run was interrupted.
+        accl, size: whether the method has an alpha, a size weight, that the advice can name.
     """
 
     COLLAPSED = 1e-2
     FLOODED = 3.0
     VANISHED = 0.1
 
-    def __init__(self, epochs: int, issued: list[str] | None = None):
+    def __init__(
+        self,
+        epochs: int,
+        issued: list[str] | None = None,
+        *,
+        accl: bool = False,
+        size: bool = False,
+    ):
         self.first_judged = epochs // 4 + 1
         self.issued = list(issued or [])
+        weights = [name for name, on in (("alpha", accl), ("the size weight", size)) if on]
+        self._against_flood = f", or raise {' or '.join(weights)}" if weights else ""
+        self._against_loss = ", or lower alpha" if accl else ""
 
     def check(self, row: Row) -> list[str]:
         """The new warnings that an epoch's row gives."""
@@ -104,12 +115,12 @@ class Watch:
             if ratio > self.FLOODED:
                 found.append(
                     "the foreground floods: more than 3 times as many pixels are predicted as the "
-                    "masks hold; lower prior, or raise alpha or the size weight"
+                    f"masks hold; lower prior{self._against_flood}"
                 )
             elif ratio < self.VANISHED:
                 found.append(
                     "the foreground vanishes: less than a tenth of the pixels that the masks hold "
-                    "is predicted; lower alpha, or raise prior"
+                    f"is predicted; raise prior{self._against_loss}"
                 )
         return self.note(found)
 

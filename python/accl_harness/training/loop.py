@@ -12,10 +12,11 @@ import torch
 
 from ..config import TrainConfig, check_config, load_config, save_config, size_bounds
 from ..data.dataset import Dataset, load_split, split_validation
+from ..data.fingerprint import RECORD, data_record, fingerprint, refuse_other_data
 from ..data.references import make_bank
 from ..errors import UserError
 from .batches import TrainingData, stream_seed
-from .checkpoint import disk_errors, load_checkpoint, save_checkpoint
+from .checkpoint import disk_errors, load_checkpoint, save_checkpoint, write_atomically
 from .curves import Curves, Row, Watch
 from .graph import GraphedStep
 from .inference import TrainedRun, predict_probabilities
@@ -47,12 +48,12 @@ def run_training(
         on_epoch: called with the row of metrics.csv after each epoch.
 
     Returns:
-        The run folder, which holds config.yaml, metrics.csv, metrics.json, checkpoints/,
+        The run folder, which holds config.yaml, data.json, metrics.csv, metrics.json, checkpoints/,
         figures/ and predictions/.
 
     Raises:
         UserError: bad options or data, ``out`` not empty without ``resume``, a run of other
-            options to resume, a full disk.
+            options or data to resume, a full disk.
     """
     check_config(config)
     run = _run_folder(config, resume)
@@ -69,6 +70,8 @@ def run_training(
         for name in ("checkpoints", "figures", "predictions"):
             (run / name).mkdir(parents=True, exist_ok=True)
         save_config(config, run / "config.yaml")
+        digest = fingerprint(config.data, config.masks)
+        write_atomically(run / RECORD, data_record(config.data, digest))
     visible = fabric.is_global_zero and not quiet
     with disk_errors(run), Progress(config, trainer.data.steps, visible) as progress:
         _train(trainer, run, progress, on_epoch)
@@ -132,7 +135,7 @@ class Trainer:
         self.validation = validation
         self.epoch = 0
         self.seconds = 0.0
-        self.watch = Watch(config.epochs)
+        self.watch = self._watch()
         fully = config.table_row.data_term == "full"
         self.annotation_ratio = 1.0 if fully else train.annotation()["ratio"]
         self.bounds = None
@@ -246,11 +249,17 @@ class Trainer:
             "warnings": self.watch.issued,
         }
 
+    def _watch(self, issued: list[str] | None = None) -> Watch:
+        config = self.config
+        return Watch(
+            config.epochs, issued, accl=config.accl_weight > 0, size=config.penalty_weight > 0
+        )
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.state.load_state_dict(state)
         self.epoch = state["epoch"]
         self.seconds = state["seconds"]
-        self.watch = Watch(self.config.epochs, state["warnings"])
+        self.watch = self._watch(state["warnings"])
 
 
 def _run_folder(config: TrainConfig, resume: bool) -> Path:
@@ -268,6 +277,7 @@ def _run_folder(config: TrainConfig, resume: bool) -> Path:
         raise UserError(f"{run} is not empty: give another --out, or --resume to go on with it")
     if load_checkpoint(run) is not None:
         _check_same_options(config, load_config(run / "config.yaml"), run)
+        refuse_other_data(run, config.data, fingerprint(config.data, config.masks))
     return run
 
 

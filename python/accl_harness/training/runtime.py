@@ -25,8 +25,7 @@ def launch(config: TrainConfig) -> Fabric:
     accelerator = config.accelerator
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    if accelerator == "cuda" and not torch.cuda.is_available():
-        raise UserError("accelerator is cuda, but torch finds no CUDA device")
+    check_device("accelerator", accelerator)
     if config.precision == "16" and accelerator != "cuda":
         raise UserError("precision 16 needs CUDA; use bf16 or 32 on the CPU")
     if config.cuda_graph and accelerator != "cuda":
@@ -52,6 +51,12 @@ def launch(config: TrainConfig) -> Fabric:
     # Every step has the same shapes, so it pays to try cuDNN's algorithms once.
     torch.backends.cudnn.benchmark = accelerator == "cuda"
     return fabric
+
+
+def check_device(option: str, device: str) -> None:
+    """UserError if ``device`` is CUDA and there is none."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"{option} is cuda, but torch finds no CUDA device")
 
 
 def network_dtype(config: TrainConfig) -> torch.dtype:

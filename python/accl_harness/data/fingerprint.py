@@ -1,0 +1,54 @@
+"""Which data a run belongs to: a digest of the files, so that the folder itself may move."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from ..errors import UserError
+from .formats import suffix_of
+
+RECORD = "data.json"
+_CHUNK = 1 << 20
+
+
+def fingerprint(root: str | Path, masks: str = "masks") -> str:
+    """Digest of names and contents of a data set's images, masks and weak labels, both splits."""
+    root = Path(root)
+    digest = hashlib.blake2b(digest_size=16)
+    for split in ("train", "test"):
+        for kind in ("images", masks, "weak"):
+            folder = root / split / kind
+            # The mask folder's name is an option of its own.
+            role = "masks" if kind == masks else kind
+            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                if path.name.startswith(".") or not suffix_of(path) or not path.is_file():
+                    continue
+                name = f"{split}/{role}/{path.name}"
+                digest.update(f"{name}\0{path.stat().st_size}\0".encode())
+                with path.open("rb") as file:
+                    while chunk := file.read(_CHUNK):
+                        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def data_record(root: str | Path, digest: str) -> bytes:
+    """Content of a run's data.json."""
+    return json.dumps({"data": str(root), "fingerprint": digest}, indent=1).encode() + b"\n"
+
+
+def refuse_other_data(run: Path, root: str | Path, digest: str) -> None:
+    """UserError if ``run`` was trained on other files than those behind ``digest``.
+
+    A run of an earlier version has no record and passes.
+    """
+    path = run / RECORD
+    if not path.is_file():
+        return
+    record = json.loads(path.read_text())
+    if record["fingerprint"] != digest:
+        raise UserError(
+            f"{run} was trained on other images, masks or weak labels ({record['data']}) than "
+            f"{root} holds now: give another --out"
+        )
