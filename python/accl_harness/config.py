@@ -253,6 +253,20 @@ def refuse_idle_options(config: TrainConfig) -> None:
             )
 
 
+_NO_MATTER = {"data", "out", "preset", "accelerator", "devices", "checkpoint_every", "tensorboard"}
+"""Options that do not decide a run's result; the data are told apart by their digest."""
+
+
+def changed_options(earlier: TrainConfig, config: TrainConfig) -> dict[str, tuple[Any, Any]]:
+    """What decides a run's result and differs: option -> (earlier value, value now)."""
+    pairs = {
+        option.name: (getattr(earlier, option.name), getattr(config, option.name))
+        for option in dataclasses.fields(TrainConfig)
+        if option.name not in _NO_MATTER
+    }
+    return {name: (then, now) for name, (then, now) in pairs.items() if then != now}
+
+
 def size_bounds(config: TrainConfig, sizes: list[int]) -> tuple[float, float] | None:
     """Bounds a, b in pixels at the working size.
 

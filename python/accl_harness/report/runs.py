@@ -28,16 +28,6 @@ from rich.progress import (
 from accl_harness.errors import CheckFailed, UserError
 
 REFRESH_SECONDS = 0.5
-MAY_DIFFER = {
-    "data",
-    "out",
-    "preset",
-    "accelerator",
-    "devices",
-    "checkpoint_every",
-    "tensorboard",
-}
-"""Options that do not decide a run's result."""
 
 
 def default_jobs(accelerator: str, runs: int) -> int:
@@ -105,7 +95,7 @@ def refuse_other_runs(configs: Sequence) -> None:
     Raises:
         UserError: a run's folder holds one of other settings, or on other data.
     """
-    from accl_harness.config import load_config
+    from accl_harness.config import changed_options, load_config
     from accl_harness.data.fingerprint import fingerprint, refuse_other_data
 
     digests: dict[tuple[str, str], str] = {}
@@ -113,11 +103,9 @@ def refuse_other_runs(configs: Sequence) -> None:
         path = Path(config.out) / "config.yaml"
         if not path.is_file():
             continue
-        before = load_config(path)
         changed = [
-            f"{name} {getattr(before, name)} there, {getattr(config, name)} asked"
-            for name in config.__dataclass_fields__
-            if name not in MAY_DIFFER and getattr(before, name) != getattr(config, name)
+            f"{name} {then} there, {now} asked"
+            for name, (then, now) in changed_options(load_config(path), config).items()
         ]
         if changed:
             raise UserError(

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..config import TrainConfig, check_config, load_config, save_config, size_bounds
+from ..config import (
+    TrainConfig,
+    changed_options,
+    check_config,
+    load_config,
+    save_config,
+    size_bounds,
+)
 from ..data.dataset import Dataset, load_split, split_validation
 from ..data.fingerprint import RECORD, data_record, fingerprint, refuse_other_data
 from ..data.references import make_bank
@@ -26,9 +32,6 @@ from .runtime import gradient_sum, launch, loss_scaler
 from .schedule import learning_rate
 from .state import TrainingState
 from .step import STATISTICS, Objective, TrainingStep
-
-_MAY_DIFFER = {"data", "out", "preset", "accelerator", "devices", "checkpoint_every", "tensorboard"}
-"""Options that a run may be resumed with other values of: they do not decide its result."""
 
 
 def run_training(
@@ -276,19 +279,13 @@ def _run_folder(config: TrainConfig, resume: bool) -> Path:
     if not resume:
         raise UserError(f"{run} is not empty: give another --out, or --resume to go on with it")
     if load_checkpoint(run) is not None:
-        _check_same_options(config, load_config(run / "config.yaml"), run)
+        for name, (then, now) in changed_options(load_config(run / "config.yaml"), config).items():
+            raise UserError(
+                f"{run} was trained with {name} {then}, not {now}: resume it with the same "
+                "options, or give another --out"
+            )
         refuse_other_data(run, config.data, fingerprint(config.data, config.masks))
     return run
-
-
-def _check_same_options(config: TrainConfig, earlier: TrainConfig, run: Path) -> None:
-    for option in fields(TrainConfig):
-        now, then = getattr(config, option.name), getattr(earlier, option.name)
-        if option.name not in _MAY_DIFFER and now != then:
-            raise UserError(
-                f"{run} was trained with {option.name} {then}, not {now}: "
-                "resume it with the same options, or give another --out"
-            )
 
 
 def _load_data(config: TrainConfig) -> tuple[Dataset, Dataset | None, Dataset]:
