@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .data.options import Augmentation, WeakOptions
+from .data.options import Augmentation, ImageAugmentation, WeakOptions
 from .errors import UserError
 from .methods import METHODS, PAPER_BOUNDS, Method
 
@@ -73,6 +73,8 @@ class TrainConfig:
     """Weak labels."""
     references: ReferenceOptions = field(default_factory=ReferenceOptions)
     """Reference masks of the discriminator."""
+    augment: ImageAugmentation = field(default_factory=ImageAugmentation)
+    """Random moves of the training images with their labels and reference masks."""
 
     size: int = 128
     """Images are resized to size x size pixels."""
@@ -314,6 +316,7 @@ def load_config(path: Path) -> TrainConfig:
         references = content["references"]
         references["augmentation"] = Augmentation(**references["augmentation"])
         content["references"] = ReferenceOptions(**references)
+        content["augment"] = ImageAugmentation(**content.get("augment", {}))
         content["betas"] = tuple(content["betas"])
         if not isinstance(content["bounds"], str):
             content["bounds"] = tuple(content["bounds"])

@@ -204,6 +204,27 @@ def test_a_set_without_any_object_is_told(root, tmp_path, monkeypatch, capsys):
     assert "no mask holds an object" in capsys.readouterr().out
 
 
+def test_one_mask_for_all_images_is_told(tmp_path, monkeypatch, capsys):
+    same, masks = block(slice(4, 12), slice(4, 12)), (slice(0, 8), slice(4, 12), slice(8, 16))
+    for i, rows in enumerate(masks):
+        write_labels(tmp_path / "test" / "images" / f"{i}.png", same)
+        write_labels(tmp_path / "test" / "masks" / f"{i}.png", block(rows, slice(4, 12)))
+    dataset = load_split(tmp_path, "test", size=16, weak=None)
+    out = tmp_path / "run"
+    for _ in range(2):  # the second time metrics.json holds the warning already
+        metrics = evaluate_run(trained(out), dataset, out=out)
+    assert metrics["likeness"] == 1
+    # Half overlaps between neighbours, none between the first and the last.
+    assert metrics["likeness_of_masks"] == pytest.approx(1 / 3)
+    assert [w.split(" (")[0] for w in metrics["warnings"]] == [
+        "the predictions hardly differ from image to image"
+    ]
+    monkeypatch.setattr("accl_harness.training.inference.load_run", lambda run: trained(out))
+    monkeypatch.setattr("accl_harness.config.load_config", lambda path: trained(out).config)
+    evaluate(out, tmp_path)
+    assert "the predictions hardly differ" in capsys.readouterr().out
+
+
 def test_images_without_masks_cannot_be_scored(root):
     dataset = load_split(root, "test", size=16, weak=None)
     dataset.masks = dataset.full_masks = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -91,3 +92,27 @@ class Augmentation:
                 "augmentation: shift, rotation and warp cannot be negative, "
                 "warp_smoothness is above 0"
             )
+
+
+@dataclass(frozen=True)
+class ImageAugmentation:
+    """Ranges of one random move per training image and step, of all that belongs to it: image,
+    labels, mask and reference mask. The defaults move nothing, as the paper."""
+
+    shift: float = 0.0
+    """Largest move along each axis, as a fraction of the image's side."""
+    flip: bool = False
+    """Mirror left-right and up-down, each with probability 1/2."""
+    rotation: float = 0.0
+    """Largest turn to either side, in degrees."""
+    scale: float = 1.0
+    """Largest enlargement; the largest reduction is its reciprocal. Sizes change with it, the
+    bounds of the size penalty do not."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.shift < 1:
+            raise UserError(f"augment.shift: wanted 0 to below 1, got {self.shift}")
+        if not 0 <= self.rotation <= 180:
+            raise UserError(f"augment.rotation: wanted 0 to 180 degrees, got {self.rotation}")
+        if not 1 <= self.scale < math.inf:
+            raise UserError(f"augment.scale: wanted 1 or more, got {self.scale}")

@@ -13,10 +13,19 @@ from pathlib import Path
 
 import numpy as np
 
+from accl_harness.data.pixels import resize_mask
 from accl_harness.errors import UserError
-from accl_harness.evaluation.metrics import ImageScores, mean, score_image, summarize, volume_dice
+from accl_harness.evaluation.metrics import (
+    ImageScores,
+    likeness,
+    mean,
+    score_image,
+    summarize,
+    volume_dice,
+)
 from accl_harness.evaluation.predict import predict_masks, write_predictions
 
+SAME_MASK = "the predictions hardly differ from image to image"
 PACKAGES = ("accl_ext", "torch", "monai", "numpy", "lightning-fabric")
 
 
@@ -35,8 +44,10 @@ def evaluate_run(run, dataset, *, out: Path | None = None, training: Mapping | N
 
     Returns:
         SPEC's metrics.json plus `size_correlation`, `dsc_std`, `dsc_interval` (bootstrap, 95 %,
-        over images), `images`, `images_with_distances`, `dsc_3d` and `dsc_3d_per_volume` (where
-        images are slices of volumes). Scores 0 to 1, undefined values None.
+        over images), `images`, `images_with_distances`, `likeness` and `likeness_of_masks` (mean
+        DSC between the predictions, the true masks, of different images), `dsc_3d` and
+        `dsc_3d_per_volume` (where images are slices of volumes). Scores 0 to 1, undefined values
+        None.
 
     Raises:
         UserError: the data set has no masks.
@@ -60,6 +71,8 @@ def evaluate_run(run, dataset, *, out: Path | None = None, training: Mapping | N
         **score_dataset(masks, dataset),
         "versions": versions(),
     }
+    metrics["warnings"] = [w for w in metrics["warnings"] if not w.startswith(SAME_MASK)]
+    metrics["warnings"] += same_mask_warning(metrics)
     if out is not None:
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
@@ -68,6 +81,17 @@ def evaluate_run(run, dataset, *, out: Path | None = None, training: Mapping | N
         draw_run(out, metrics, dataset, masks)
         write_json(out / "metrics.json", {k: v for k, v in metrics.items() if k != "per_image"})
     return {key: value for key, value in metrics.items() if key != "per_image"}
+
+
+def same_mask_warning(metrics: Mapping) -> list[str]:
+    """A warning where the predictions are more like the same mask than like the true ones."""
+    found, masks = metrics["likeness"], metrics["likeness_of_masks"]
+    if found is None or masks is None or found <= (1 + masks) / 2:
+        return []
+    return [
+        f"{SAME_MASK} (mean DSC between images {found:.2f}, between their masks {masks:.2f}): "
+        "the network goes by the place rather than by the image; try --augment.shift 0.25"
+    ]
 
 
 def score_dataset(masks: list[np.ndarray], dataset) -> dict:
@@ -90,6 +114,8 @@ def score_dataset(masks: list[np.ndarray], dataset) -> dict:
         **summarize(scores),
         "distance_unit": "mm" if in_mm else "pixels",
         "dsc_per_image": dict(zip(dataset.names, (score.dsc for score in scores), strict=True)),
+        "likeness": likeness([resize_mask(mask, dataset.size) for mask in masks]),
+        "likeness_of_masks": likeness(dataset.masks.numpy()),
         "dsc_3d": mean(per_volume.values()),
         "dsc_3d_per_volume": per_volume or None,
         "per_image": dict(zip(dataset.names, scores, strict=True)),
@@ -237,8 +263,13 @@ def _print_scores(metrics: Mapping, dataset, target: Path) -> None:
     table.add_row("size ratio", "-" if ratio is None else f"{ratio:.2f}")
     rank = metrics["size_correlation"]
     table.add_row("rank correlation of sizes", "-" if rank is None else f"{rank:.2f}")
+    if metrics["likeness"] is not None:
+        table.add_row("DSC between predictions x100", percent(metrics["likeness"]))
+        table.add_row("DSC between true masks x100", percent(metrics["likeness_of_masks"]))
     console = Console()
     console.print(table)
+    for warning in same_mask_warning(metrics):
+        console.print(warning, style="yellow")
     if not any(np.any(dataset.full_mask(i)) for i in range(len(dataset.names))):
         console.print("no mask holds an object: DSC 1 means that nothing was predicted, no more")
     console.print(f"written to {target}", highlight=False, soft_wrap=True)

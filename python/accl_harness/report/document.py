@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from accl_harness.config import TrainConfig
+from accl_harness.data.options import ImageAugmentation
 from accl_harness.evaluation.evaluate import load_test, write_json
 from accl_harness.evaluation.metrics import mean, spread
 from accl_harness.evaluation.predict import read_prediction
@@ -167,6 +169,7 @@ def settings_of(
         ("images", f"{base.size} x {base.size}, scored at their own size"),
         ("networks", f"width {base.width}, norm {base.norm}, prior {base.prior:g}"),
         ("training", f"{base.epochs} epochs, batch {base.batch_size}, Adam {base.lr:g}"),
+        ("random moves", _moves(base)),
         ("weight of ACCL", ", ".join(alphas)),
         ("reference masks", ", ".join(kinds)),
         ("discriminator sees", "image and mask" if base.conditional else "the mask alone"),
@@ -179,6 +182,12 @@ def settings_of(
         ("versions", ", ".join(f"{k} {v}" for k, v in runs[0].get("versions", {}).items())),
     ]
     return [(key, value) for key, value in pairs if value]
+
+
+def _moves(config: TrainConfig) -> str:
+    """What is set of the random moves of the training images; "" where nothing moves."""
+    options, still = asdict(config.augment), asdict(ImageAugmentation())
+    return ", ".join(f"{key} {value}" for key, value in options.items() if value != still[key])
 
 
 def _weak_labels(config: TrainConfig) -> str:
@@ -214,6 +223,7 @@ def protocol_notes(results: Results, images: int, paper_row: str | None) -> list
         "expands, below 1 it is suppressed.",
         "Rank r of sizes: Spearman's correlation of predicted and true size over the test images. "
         "Near 0 a method may meet the mean size and knows nothing of the single object's.",
+        *_likeness_note(results),
         "Both masks empty: DSC 1. One empty: DSC 0 and no distance; [n/m] beside HD95 says on how "
         "many of the scored images it is defined, so read it together with DSC.",
         "Size bounds come from the training masks unless the settings say otherwise.",
@@ -236,6 +246,20 @@ def protocol_notes(results: Results, images: int, paper_row: str | None) -> list
             "Compare level and order, not decimals."
         )
     return notes
+
+
+def _likeness_note(results: Results) -> list[str]:
+    """What the column of that name means, with the value of the true masks beside."""
+    masks = {
+        metrics.get("likeness_of_masks") for runs in results.values() for metrics in runs.values()
+    }
+    if len(masks) != 1 or None in masks:
+        return []
+    return [
+        "DSC between images: mean DSC x100 between the predictions of different images; near 100 "
+        "a method gives every image the same mask. Between the true masks it is "
+        f"{100 * masks.pop():.1f}."
+    ]
 
 
 def run_warnings(results: Results) -> list[str]:

@@ -18,6 +18,7 @@ SCORES = (
     "asd",
     "size_ratio",
     "size_correlation",
+    "likeness",
     "precision",
     "recall",
     "annotation_ratio",
@@ -122,7 +123,13 @@ def main_sheet(
     unit = units.pop() if len(units) == 1 else "mixed units"
     headings = [first, "DSC x100", "95 % over images"]
     headings += ["Paper"] if paper else []
-    headings += ["Size ratio", "Rank r of sizes", f"HD95 ({unit})", f"ASD ({unit})"]
+    headings += [
+        "Size ratio",
+        "Rank r of sizes",
+        "DSC between images",
+        f"HD95 ({unit})",
+        f"ASD ({unit})",
+    ]
     headings += ["Precision", "Recall"]
     volumes = any(entry["mean"]["dsc_3d"] is not None for entry in table.values())
     headings += ["DSC by volume"] if volumes else []
@@ -138,6 +145,7 @@ def main_sheet(
         row += ["-" if interval is None else f"{100 * interval[0]:.1f} – {100 * interval[1]:.1f}"]
         row += [number(paper.get(method))] if paper else []
         row += [cell("size_ratio", digits=2), cell("size_correlation", digits=2)]
+        row += [cell("likeness", 100)]
         row += [cell("hd95") + _defined_on(entry), cell("asd")]
         row += [cell("precision", 100), cell("recall", 100)]
         row += [cell("dsc_3d", 100)] if volumes else []

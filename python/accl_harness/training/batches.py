@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from ..config import TrainConfig
+from ..data.options import ImageAugmentation
 from ..errors import UserError
 from ..methods import Labels
+from .moves import draw_moves, move
 from .runtime import network_dtype
 from .step import Batch
 
@@ -71,28 +73,47 @@ class TrainingData:
         return full + (rest >= self.world)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch, in an order and with references of its own.
+        """The batches of an epoch, in an order, with references and moves of its own.
 
         A last batch with fewer images than processes is left out.
         """
-        generator = torch.Generator().manual_seed(stream_seed(self.config.seed, "order", epoch))
+        generator = self._generator("order", epoch)
+        moves = None
+        if self.config.augment != ImageAugmentation():
+            moves = draw_moves(self.config.augment, len(self), self._generator("moves", epoch))
         order = torch.randperm(len(self), generator=generator)
         for batch in order.split(self.config.batch_size):
             # Every process draws for the global batch, so that all draw the same.
             references = self.bank.draw(batch, generator) if self.bank is not None else None
             if len(batch) >= self.world:
-                yield self._part(batch, references)
+                yield self._part(batch, references, None if moves is None else moves[batch])
 
-    def _part(self, batch: Tensor, references: Tensor | None) -> Batch:
+    def _generator(self, stream: str, epoch: int) -> torch.Generator:
+        return torch.Generator().manual_seed(stream_seed(self.config.seed, stream, epoch))
+
+    def _part(self, batch: Tensor, references: Tensor | None, moves: Tensor | None) -> Batch:
         part = slice(self.rank, None, self.world)
         mine = batch[part]
-        labelled = int(self.labelled[batch].sum())
         chosen = mine.to(self.device)
+        images, labels = self.images[chosen], self.labels[chosen]
+        masks = None if self.masks is None else self.masks[chosen]
+        references = None if references is None else references[part].to(self.device)
+        labelled = self.labelled[batch]
+        if moves is not None:
+            if self.world > 1:  # a move may push labels out of the frame, in any process's part
+                whole = move(self.labels[batch.to(self.device)], moves, smooth=False)
+                labelled = (whole != UNLABELLED).sum((1, 2)).cpu()
+            moves = moves[part]
+            images = move(images, moves, smooth=True)
+            labels = move(labels, moves, smooth=False)
+            masks = None if masks is None else move(masks, moves, smooth=False)
+            references = None if references is None else move(references, moves, smooth=False)
+        total = int(labelled.sum())
         return Batch(
-            images=self.images[chosen],
-            labels=self.labels[chosen],
-            masks=None if self.masks is None else self.masks[chosen],
-            references=None if references is None else references[part].to(self.device),
+            images=images,
+            labels=labels,
+            masks=masks,
+            references=references,
             image_share=len(mine) / len(batch),
-            label_share=int(self.labelled[mine].sum()) / labelled if labelled else 1.0,
+            label_share=int(labelled[part].sum()) / total if total else 1.0,
         )

@@ -80,7 +80,8 @@ def run_training(
         _train(trainer, run, progress, on_epoch)
         if fabric.is_global_zero:
             progress.say("scoring the test images")
-            _evaluate(trainer, run, test)
+            for warning in _evaluate(trainer, run, test):
+                progress.warn(warning)
     fabric.barrier()
     return run
 
@@ -109,8 +110,11 @@ def _train(trainer: Trainer, run: Path, progress: Progress, on_epoch) -> None:
             curves.close()
 
 
-def _evaluate(trainer: Trainer, run: Path, test: Dataset) -> None:
-    """Curves and scores; metrics.json comes last, since it marks the run as finished."""
+def _evaluate(trainer: Trainer, run: Path, test: Dataset) -> list[str]:
+    """Curves and scores; metrics.json comes last, since it marks the run as finished.
+
+    Returns the warnings that the scores give.
+    """
     from ..evaluation.evaluate import evaluate_run
     from ..report.curves import read_curves, training_curves
 
@@ -126,7 +130,8 @@ def _evaluate(trainer: Trainer, run: Path, test: Dataset) -> None:
         "bounds": None if bounds is None else list(bounds),
         "warnings": trainer.watch.issued,
     }
-    evaluate_run(trained, test, out=run, training=facts)
+    metrics = evaluate_run(trained, test, out=run, training=facts)
+    return [warning for warning in metrics["warnings"] if warning not in trainer.watch.issued]
 
 
 class Trainer:
