@@ -149,7 +149,7 @@ def test_resume_with_other_options_is_refused(data, uninterrupted):
 def test_resume_on_other_data_is_refused(data, uninterrupted, tmp_path):
     other = write_phantom(tmp_path / "other", n_train=4, n_test=2, size=32, seed=9)
     config = small_config(data=str(other), out=str(uninterrupted), **METHOD)
-    with pytest.raises(UserError, match="was trained on other images, masks or weak labels"):
+    with pytest.raises(UserError, match="belongs to other images, masks or weak labels"):
         run_training(config, quiet=True, resume=True)
 
 

@@ -113,7 +113,7 @@ def test_a_folder_of_other_data_is_refused_but_data_may_move(done, data, tmp_pat
     assert (done / "table.json").read_bytes() == before
     # The same file names, other contents.
     other = write_phantom(tmp_path / "other", n_train=4, n_test=3, size=32, seed=1)
-    with pytest.raises(UserError, match=r"was trained on other images, masks or weak labels"):
+    with pytest.raises(UserError, match=r"belongs to other images, masks or weak labels"):
         compare(tiny(other, done), methods=["fs_ce"], seeds=[0], jobs=1)
     assert (done / "table.json").read_bytes() == before
 

@@ -3,6 +3,7 @@ score is known beforehand."""
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -202,6 +203,21 @@ def test_a_set_without_any_object_is_told(root, tmp_path, monkeypatch, capsys):
     assert "no mask holds an object" not in capsys.readouterr().out
     evaluate(run, mask_threshold=255)
     assert "no mask holds an object" in capsys.readouterr().out
+
+
+def test_scores_of_other_data_are_not_mixed(root, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    monkeypatch.setattr("accl_harness.training.inference.load_run", lambda _: trained(run))
+    monkeypatch.setattr("accl_harness.config.load_config", lambda _: trained(run).config)
+    first, second = tmp_path / "one" / "hearts", tmp_path / "two" / "hearts"
+    for folder in (first, second):
+        shutil.copytree(root / "test", folder / "test")
+    evaluate(run, first)
+    evaluate(run, second)  # the same files at another place
+    write_labels(second / "test" / "masks" / "a.png", block(slice(0, 4), slice(0, 16)))
+    with pytest.raises(UserError, match="hearts-test belongs to other images"):
+        evaluate(run, second)
+    evaluate(run, second, out=tmp_path / "elsewhere")
 
 
 def test_one_mask_for_all_images_is_told(tmp_path, monkeypatch, capsys):

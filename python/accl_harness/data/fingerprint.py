@@ -39,9 +39,9 @@ def data_record(root: str | Path, digest: str) -> bytes:
 
 
 def refuse_other_data(run: Path, root: str | Path, digest: str) -> None:
-    """UserError if ``run`` was trained on other files than those behind ``digest``.
+    """UserError if ``run`` (or a folder of scores) is of other files than those behind ``digest``.
 
-    A run of an earlier version has no record and passes.
+    A folder of an earlier version has no record and passes.
     """
     path = run / RECORD
     if not path.is_file():
@@ -49,6 +49,6 @@ def refuse_other_data(run: Path, root: str | Path, digest: str) -> None:
     record = json.loads(path.read_text())
     if record["fingerprint"] != digest:
         raise UserError(
-            f"{run} was trained on other images, masks or weak labels ({record['data']}) than "
-            f"{root} holds now: give another --out"
+            f"{run} belongs to other images, masks or weak labels ({record['data']}) than {root} "
+            "holds now: give another --out"
         )

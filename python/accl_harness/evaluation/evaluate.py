@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from accl_harness.data.fingerprint import RECORD, data_record, fingerprint, refuse_other_data
 from accl_harness.data.pixels import resize_mask
 from accl_harness.errors import UserError
 from accl_harness.evaluation.metrics import (
@@ -224,17 +225,22 @@ def evaluate(
         The content of metrics.json.
 
     Raises:
-        UserError: no run, bad data, or `out` is the run folder itself.
+        UserError: no run, bad data, `out` is the run folder itself or holds the scores of other
+            data.
     """
     from accl_harness.config import load_config
+    from accl_harness.training.checkpoint import write_atomically
 
     config = load_config(Path(run) / "config.yaml")
     root = Path(data if data is not None else config.data)
     if out is not None and Path(out).resolve() == Path(run).resolve():
         raise UserError(f"--out: {out} is the run itself, whose own scores would be lost")
     dataset = load_test(config, data, split=split, masks=masks, mask_threshold=mask_threshold)
+    digest = fingerprint(root, masks or config.masks)
     target = Path(out) if out is not None else Path(run) / "evaluation" / f"{root.name}-{split}"
+    refuse_other_data(target, root, digest)
     metrics = evaluate_run(Path(run), dataset, out=target)
+    write_atomically(target / RECORD, data_record(root, digest))
     _print_scores(metrics, dataset, target)
     return metrics
 
