@@ -35,7 +35,7 @@ struct ScoreGroup {
 };
 
 // One group for accl_loss, two (fake, real) for accl_discriminator_loss.
-struct ScoreArguments {
+struct AcclLossArguments {
   DType dtype = DType::kFloat32;
   int32_t groups = 1;
   ScoreGroup group[2];
@@ -44,7 +44,7 @@ struct ScoreArguments {
   void* loss = nullptr;            // [] or [count] accumulation type, forward only
   const void* grad_loss = nullptr; // [] or [count] accumulation type, backward only
 
-  void* partials = nullptr;  // CUDA: [score_partials(*this)] accumulation type
+  void* partials = nullptr;  // CUDA: [accl_loss_partials(*this)] accumulation type
   int32_t* ticket = nullptr; // CUDA: one, which the launch clears
 };
 
@@ -52,7 +52,7 @@ struct ScoreArguments {
 // Pixels: eqs. (1) to (3). segmentation_head, partial_cross_entropy and size_penalty are this one
 // computation with outputs left out (a null pointer).
 
-struct PixelArguments {
+struct SegmentationHeadArguments {
   int64_t images = 0;  // B
   int64_t classes = 0; // C
   int64_t pixels = 0;  // N, flattened spatial size
@@ -73,7 +73,7 @@ struct PixelArguments {
   Reduction size_reduction = Reduction::kMean;
 };
 
-struct PixelForward : PixelArguments {
+struct SegmentationHeadForward : SegmentationHeadArguments {
   void* probabilities = nullptr; // [B, C, N] dtype
   void* ce = nullptr;            // [] accumulation type, or [B, N] for kNone
   void* ce_scale = nullptr;      // [B] accumulation type: factor of each image's summed loss
@@ -81,11 +81,11 @@ struct PixelForward : PixelArguments {
   void* penalty_scale = nullptr; // [] accumulation type: factor of each pair's squared excess
   void* soft_size = nullptr;     // [B, C] accumulation type
 
-  void* partials = nullptr;  // CUDA: [pixel_partials(*this)] accumulation type
+  void* partials = nullptr;  // CUDA: [segmentation_head_partials(*this)] accumulation type
   int32_t* ticket = nullptr; // CUDA: one, which the launch clears
 };
 
-struct PixelBackward : PixelArguments {
+struct SegmentationHeadBackward : SegmentationHeadArguments {
   const void* soft_size = nullptr;          // [B, C] accumulation type
   const void* ce_scale = nullptr;           // [B] accumulation type
   const void* penalty_scale = nullptr;      // [] accumulation type
@@ -100,22 +100,22 @@ struct PixelBackward : PixelArguments {
 // Kernels. Empty input never reaches them.
 
 namespace cpu {
-void score_forward(const ScoreArguments& arguments);
-void score_backward(const ScoreArguments& arguments);
+void accl_loss_forward(const AcclLossArguments& arguments);
+void accl_loss_backward(const AcclLossArguments& arguments);
 // Returns where in labels the first value stands that is neither a class nor ignore_index, or -1.
-int64_t pixel_forward(const PixelForward& arguments);
-void pixel_backward(const PixelBackward& arguments);
+int64_t segmentation_head_forward(const SegmentationHeadForward& arguments);
+void segmentation_head_backward(const SegmentationHeadBackward& arguments);
 } // namespace cpu
 
 // Scratch that ops/ allocates for a CUDA launch: elements of the accumulation type.
 namespace cuda {
-int64_t score_partials(const ScoreArguments& arguments);
-int64_t pixel_partials(const PixelArguments& arguments);
+int64_t accl_loss_partials(const AcclLossArguments& arguments);
+int64_t segmentation_head_partials(const SegmentationHeadArguments& arguments);
 // stream: a cudaStream_t. Each returns a cudaError_t as int (0: launched).
-int score_forward(const ScoreArguments& arguments, void* stream);
-int score_backward(const ScoreArguments& arguments, void* stream);
-int pixel_forward(const PixelForward& arguments, void* stream);
-int pixel_backward(const PixelBackward& arguments, void* stream);
+int accl_loss_forward(const AcclLossArguments& arguments, void* stream);
+int accl_loss_backward(const AcclLossArguments& arguments, void* stream);
+int segmentation_head_forward(const SegmentationHeadForward& arguments, void* stream);
+int segmentation_head_backward(const SegmentationHeadBackward& arguments, void* stream);
 const char* error_string(int error);
 } // namespace cuda
 

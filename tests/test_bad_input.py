@@ -123,7 +123,9 @@ def test_gradients_given_to_the_backward_ops(device):
 
     def pixel_backward(*gradients):
         absent = (None,) * 5
-        return ops._pixel_backward(*gradients, x, *absent, 255, None, "area", "mean", "mean")
+        return ops._segmentation_head_backward(
+            *gradients, x, *absent, 255, None, "area", "mean", "mean"
+        )
 
     with pytest.raises(TypeError, match=r"^grad_probabilities must be float32, got float16$"):
         pixel_backward(zeros(2, 1, 3, 3, dtype=torch.float16), None, None, None)

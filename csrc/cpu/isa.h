@@ -11,7 +11,8 @@ namespace cpu {
 // the row; 24 bytes of partial sums to 32 KiB of float32 logits.
 constexpr int64_t kChunk = 8192;
 
-// What one image adds to the gradient of each of its logits, besides the maps in PixelBackward.
+// What one image adds to the gradient of each of its logits, besides the maps in
+// SegmentationHeadBackward.
 struct ImageGradient {
   const double* row = nullptr; // [C] gradient of the soft size V, penalty included; null: none
   double ce = 0;               // of each pixel's weighted loss
@@ -20,18 +21,19 @@ struct ImageGradient {
 struct Kernels {
   const char* name;
   // Sums over the chunk go to partial [C + 2]: soft size of each class, cross-entropy, weight.
-  // scratch: pixel_scratch_bytes(). Returns the first invalid label's pixel in the image, or -1.
-  int64_t (*pixel_forward)(const PixelForward&, int64_t image, int64_t chunk, double* partial,
-                           void* scratch);
-  void (*pixel_backward)(const PixelBackward&, int64_t image, int64_t chunk,
-                         const ImageGradient& gradient, void* scratch);
-  double (*score_forward)(const ScoreArguments&, int32_t group, int64_t chunk);
-  void (*score_backward)(const ScoreArguments&, int32_t group, int64_t chunk);
+  // scratch: segmentation_head_scratch_bytes(). Returns the first invalid label's pixel in the
+  // image, or -1.
+  int64_t (*segmentation_head_forward)(const SegmentationHeadForward&, int64_t image, int64_t chunk,
+                                       double* partial, void* scratch);
+  void (*segmentation_head_backward)(const SegmentationHeadBackward&, int64_t image, int64_t chunk,
+                                     const ImageGradient& gradient, void* scratch);
+  double (*accl_loss_forward)(const AcclLossArguments&, int32_t group, int64_t chunk);
+  void (*accl_loss_backward)(const AcclLossArguments&, int32_t group, int64_t chunk);
 };
 
 // Two arrays of sixteen numbers a class, aligned to kVectorBytes.
 constexpr int64_t kVectorBytes = 64;
-constexpr int64_t pixel_scratch_bytes(int64_t classes) {
+constexpr int64_t segmentation_head_scratch_bytes(int64_t classes) {
   return classes * 2 * 16 * int64_t(sizeof(double));
 }
 

@@ -19,7 +19,8 @@ struct TypeOf {
 };
 
 template <class Function>
-__device__ __forceinline__ auto with_label_type(const PixelArguments& a, const Function& function) {
+__device__ __forceinline__ auto with_label_type(const SegmentationHeadArguments& a,
+                                                const Function& function) {
   switch (a.label_type) {
     case LabelType::kInt8: return function(TypeOf<int8_t>(), a.ignore_index);
     case LabelType::kInt16: return function(TypeOf<int16_t>(), a.ignore_index);
@@ -48,8 +49,8 @@ __device__ __forceinline__ bool all_equal(const Label (&label)[kWidth], Label wa
 
 // Bit v: vector v of the tile may hold a label. The other vectors hold none.
 template <class AnyTile>
-__device__ __forceinline__ unsigned labelled_vectors(const PixelArguments& a, int64_t image,
-                                                     const AnyTile& tile) {
+__device__ __forceinline__ unsigned labelled_vectors(const SegmentationHeadArguments& a,
+                                                     int64_t image, const AnyTile& tile) {
   return with_label_type(a, [&](auto type, int64_t ignore_index) {
     typedef typename decltype(type)::type Label;
     const Label* const row = static_cast<const Label*>(a.labels) + image * a.pixels;
@@ -68,7 +69,7 @@ __device__ __forceinline__ unsigned labelled_vectors(const PixelArguments& a, in
 }
 
 // Class, kIgnored or kInvalid.
-__device__ __forceinline__ int32_t label_code(const PixelArguments& a, int64_t image,
+__device__ __forceinline__ int32_t label_code(const SegmentationHeadArguments& a, int64_t image,
                                               int64_t pixel) {
   return with_label_type(a, [&](auto type, int64_t ignore_index) {
     typedef typename decltype(type)::type Label;

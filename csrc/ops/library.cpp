@@ -36,7 +36,8 @@ TORCH_LIBRARY(accl_ext, m) {
       "Tensor size_penalty, Tensor soft_size, Tensor ce_scale, Tensor penalty_scale)",
       tags);
   m.def(
-      "_pixel_backward(Tensor? grad_probabilities, Tensor? grad_ce, Tensor? grad_penalty, "
+      "_segmentation_head_backward(Tensor? grad_probabilities, Tensor? grad_ce, Tensor? "
+      "grad_penalty, "
       "Tensor? grad_soft_size, Tensor logits, Tensor? labels, Tensor? bounds, "
       "Tensor? soft_size, Tensor? ce_scale, Tensor? penalty_scale, int ignore_index, "
       "Tensor? weight, str normalize, str ce_reduction, str size_reduction) -> Tensor",
@@ -54,7 +55,7 @@ void implement(torch::Library& m) {
   m.impl("partial_cross_entropy", partial_cross_entropy);
   m.impl("size_penalty", size_penalty);
   m.impl("segmentation_head", segmentation_head);
-  m.impl("_pixel_backward", pixel_backward);
+  m.impl("_segmentation_head_backward", segmentation_head_backward);
 }
 
 } // namespace

@@ -44,13 +44,12 @@ segmentation_head(const at::Tensor& logits, const at::Tensor& labels, const Opti
                   int64_t ignore_index, const OptionalTensor& weight, std::string_view normalize);
 
 // Gradient of the logits for all three of the above. A gradient that is absent costs nothing.
-at::Tensor pixel_backward(const OptionalTensor& grad_probabilities, const OptionalTensor& grad_ce,
-                          const OptionalTensor& grad_penalty, const OptionalTensor& grad_soft_size,
-                          const at::Tensor& logits, const OptionalTensor& labels,
-                          const OptionalTensor& bounds, const OptionalTensor& soft_size,
-                          const OptionalTensor& ce_scale, const OptionalTensor& penalty_scale,
-                          int64_t ignore_index, const OptionalTensor& weight,
-                          std::string_view normalize, std::string_view ce_reduction,
-                          std::string_view size_reduction);
+at::Tensor segmentation_head_backward(
+    const OptionalTensor& grad_probabilities, const OptionalTensor& grad_ce,
+    const OptionalTensor& grad_penalty, const OptionalTensor& grad_soft_size,
+    const at::Tensor& logits, const OptionalTensor& labels, const OptionalTensor& bounds,
+    const OptionalTensor& soft_size, const OptionalTensor& ce_scale,
+    const OptionalTensor& penalty_scale, int64_t ignore_index, const OptionalTensor& weight,
+    std::string_view normalize, std::string_view ce_reduction, std::string_view size_reduction);
 
 } // namespace accl

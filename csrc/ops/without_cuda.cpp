@@ -4,12 +4,12 @@
 #ifndef ACCL_WITH_CUDA
 namespace accl::cuda {
 
-int64_t score_partials(const ScoreArguments&) { return 0; }
-int64_t pixel_partials(const PixelArguments&) { return 0; }
-int score_forward(const ScoreArguments&, void*) { return -1; }
-int score_backward(const ScoreArguments&, void*) { return -1; }
-int pixel_forward(const PixelForward&, void*) { return -1; }
-int pixel_backward(const PixelBackward&, void*) { return -1; }
+int64_t accl_loss_partials(const AcclLossArguments&) { return 0; }
+int64_t segmentation_head_partials(const SegmentationHeadArguments&) { return 0; }
+int accl_loss_forward(const AcclLossArguments&, void*) { return -1; }
+int accl_loss_backward(const AcclLossArguments&, void*) { return -1; }
+int segmentation_head_forward(const SegmentationHeadForward&, void*) { return -1; }
+int segmentation_head_backward(const SegmentationHeadBackward&, void*) { return -1; }
 const char* error_string(int) {
   return "this build has no CUDA kernels; rebuild with ACCL_EXT_CUDA=on and nvcc on the PATH";
 }

@@ -1,4 +1,5 @@
-// Runs csrc/cuda/pixels_forward.cu and pixels_backward.cu on the cases of a file.
+// Runs csrc/cuda/segmentation_head_forward.cu and segmentation_head_backward.cu on the cases of a
+// file.
 #include "cases.h"
 
 namespace {
@@ -10,8 +11,8 @@ using cases::Checker;
 
 // The arrays of a case in memory, with the arguments that point to them.
 struct Run {
-  PixelForward forward;
-  PixelBackward backward;
+  SegmentationHeadForward forward;
+  SegmentationHeadBackward backward;
   int64_t element, wide, label_size = 0;
   std::map<std::string, Buffer> inputs;
   Buffer probabilities, ce, ce_scale, penalty, penalty_scale, soft_size, grad_logits;
@@ -23,7 +24,7 @@ struct Run {
   }
 
   Run(const Case& c, bool shifted) {
-    PixelArguments a;
+    SegmentationHeadArguments a;
     a.images = c.integer("shape", 0);
     a.classes = c.integer("shape", 1);
     a.pixels = c.integer("shape", 2);
@@ -58,7 +59,8 @@ struct Run {
     if (c.has("soft_size")) soft_size = Buffer(pairs * wide, wide_shift);
     grad_logits = Buffer(pairs * a.pixels * element, shift);
 
-    static_cast<PixelArguments&>(forward) = static_cast<PixelArguments&>(backward) = a;
+    static_cast<SegmentationHeadArguments&>(forward) =
+        static_cast<SegmentationHeadArguments&>(backward) = a;
     forward.probabilities = probabilities.data();
     forward.ce = ce.data();
     forward.ce_scale = ce_scale.data();
@@ -83,7 +85,8 @@ struct Run {
   }
 
   void launch(Checker& checker, int repeats) {
-    const Buffer partials(cuda::pixel_partials(forward) * wide, 0), ticket(sizeof(int32_t), 0);
+    const Buffer partials(cuda::segmentation_head_partials(forward) * wide, 0),
+        ticket(sizeof(int32_t), 0);
     forward.partials = partials.data();
     forward.ticket = static_cast<int32_t*>(ticket.data());
     for (int repeat = 0; repeat < repeats; ++repeat) { // the second finds a used ticket
@@ -91,10 +94,12 @@ struct Run {
            {&probabilities, &ce, &ce_scale, &penalty, &penalty_scale, &soft_size}) {
         b->poison();
       }
-      checker.one_launch("forward", [&] { return cuda::pixel_forward(forward, nullptr); });
+      checker.one_launch("forward",
+                         [&] { return cuda::segmentation_head_forward(forward, nullptr); });
     }
     grad_logits.poison();
-    checker.one_launch("backward", [&] { return cuda::pixel_backward(backward, nullptr); });
+    checker.one_launch("backward",
+                       [&] { return cuda::segmentation_head_backward(backward, nullptr); });
   }
 };
 
@@ -105,19 +110,19 @@ const void* offset(const void* pointer, int64_t bytes) {
 // Image `i` of the batch as a batch of its own gives the same, bit for bit: what belongs to the
 // image in forward, and its gradient in backward under the batch's scales.
 void run_alone(const Run& batch, int64_t i, Checker& checker) {
-  const PixelArguments& b = batch.forward;
+  const SegmentationHeadArguments& b = batch.forward;
   const int64_t row = b.classes * b.pixels * batch.element;
   const auto of_image = [&](const std::vector<char>& all, int64_t size) {
     return std::vector<char>(all.begin() + i * size, all.begin() + (i + 1) * size);
   };
-  PixelArguments a = b;
+  SegmentationHeadArguments a = b;
   a.images = 1;
   a.logits = offset(b.logits, i * row);
   a.labels = offset(b.labels, i * b.pixels * batch.label_size);
   a.bounds = offset(b.bounds, i * b.bounds_stride[0] * batch.wide);
 
-  PixelForward f;
-  static_cast<PixelArguments&>(f) = a;
+  SegmentationHeadForward f;
+  static_cast<SegmentationHeadArguments&>(f) = a;
   const Buffer probabilities(row, 0), soft_size(b.classes * batch.wide, 0);
   const Buffer ce(b.pixels * batch.wide, 0), scale(batch.wide, 0), penalty_scale(batch.wide, 0);
   const Buffer penalty(b.classes * batch.wide, 0);
@@ -127,10 +132,11 @@ void run_alone(const Run& batch, int64_t i, Checker& checker) {
   f.ce_scale = scale.data();
   f.penalty = penalty.data();
   f.penalty_scale = penalty_scale.data();
-  const Buffer partials(cuda::pixel_partials(f) * batch.wide, 0), ticket(sizeof(int32_t), 0);
+  const Buffer partials(cuda::segmentation_head_partials(f) * batch.wide, 0),
+      ticket(sizeof(int32_t), 0);
   f.partials = partials.data();
   f.ticket = static_cast<int32_t*>(ticket.data());
-  checker.one_launch("forward", [&] { return cuda::pixel_forward(f, nullptr); });
+  checker.one_launch("forward", [&] { return cuda::segmentation_head_forward(f, nullptr); });
   if (batch.probabilities) {
     checker.same("probabilities alone", probabilities.bytes(),
                  of_image(batch.probabilities.bytes(), row));
@@ -144,8 +150,8 @@ void run_alone(const Run& batch, int64_t i, Checker& checker) {
     checker.same("ce alone", ce.bytes(), of_image(batch.ce.bytes(), b.pixels * batch.wide));
   }
 
-  PixelBackward g = batch.backward;
-  static_cast<PixelArguments&>(g) = a;
+  SegmentationHeadBackward g = batch.backward;
+  static_cast<SegmentationHeadArguments&>(g) = a;
   const bool pairs = b.size_reduction == Reduction::kNone;
   const int64_t pair_row = b.classes * batch.wide;
   const Buffer grad(row, 0);
@@ -156,7 +162,7 @@ void run_alone(const Run& batch, int64_t i, Checker& checker) {
   g.grad_penalty = offset(g.grad_penalty, pairs ? i * pair_row : 0);
   g.grad_soft_size = offset(g.grad_soft_size, i * pair_row);
   g.grad_logits = grad.data();
-  checker.one_launch("backward", [&] { return cuda::pixel_backward(g, nullptr); });
+  checker.one_launch("backward", [&] { return cuda::segmentation_head_backward(g, nullptr); });
   checker.same("grad_logits alone", grad.bytes(), of_image(batch.grad_logits.bytes(), row));
 }
 

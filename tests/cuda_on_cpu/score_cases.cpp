@@ -1,4 +1,4 @@
-// Runs csrc/cuda/scores.cu on the cases of a file.
+// Runs csrc/cuda/accl_loss.cu on the cases of a file.
 #include "cases.h"
 
 namespace {
@@ -13,7 +13,7 @@ struct Results {
 };
 
 Results run_scores(const Case& c, Checker& checker, bool shifted, int repeats) {
-  ScoreArguments a;
+  AcclLossArguments a;
   a.dtype = DType(c.integer("dtype"));
   a.groups = int32_t(c.integer("groups"));
   a.elementwise = c.integer("elementwise");
@@ -36,18 +36,18 @@ Results run_scores(const Case& c, Checker& checker, bool shifted, int repeats) {
   }
   results.loss = Buffer((a.elementwise ? a.group[0].count : 1) * wide, shift(wide));
   a.loss = results.loss.data();
-  const Buffer partials(cuda::score_partials(a) * wide, 0), ticket(sizeof(int32_t), 0);
+  const Buffer partials(cuda::accl_loss_partials(a) * wide, 0), ticket(sizeof(int32_t), 0);
   a.partials = partials.data();
   a.ticket = static_cast<int32_t*>(ticket.data());
   for (int repeat = 0; repeat < repeats; ++repeat) { // the second finds a used ticket
     results.loss.poison();
-    checker.one_launch("forward", [&] { return cuda::score_forward(a, nullptr); });
+    checker.one_launch("forward", [&] { return cuda::accl_loss_forward(a, nullptr); });
   }
 
   const Buffer grad_loss(c.fields.at("grad_loss"), shift(wide));
   a.grad_loss = grad_loss.data();
   for (int32_t g = 0; g < a.groups; ++g) a.group[g].grad_scores = results.grad[g].data();
-  checker.one_launch("backward", [&] { return cuda::score_backward(a, nullptr); });
+  checker.one_launch("backward", [&] { return cuda::accl_loss_backward(a, nullptr); });
   for (int32_t g = 0; g < a.groups; ++g) {
     checker.same("input", scores[g].bytes(), c.fields.at("group" + std::to_string(g) + ".scores"));
   }

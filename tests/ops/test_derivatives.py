@@ -158,12 +158,12 @@ def score_calls():
 
 
 def pixel_backward(z, y, bounds, weight, ce_reduction, size_reduction):
-    """_pixel_backward of its five differentiable inputs and the logits."""
+    """_segmentation_head_backward of its five differentiable inputs and the logits."""
     _, ce_scale = ops.partial_cross_entropy.default(z, y, 255, weight, ce_reduction)
     _, _, penalty_scale = ops.size_penalty.default(z, bounds, "area", size_reduction)
 
     def call(g_probabilities, g_ce, g_penalty, g_size, logits, soft_size):
-        return ops._pixel_backward.default(
+        return ops._segmentation_head_backward.default(
             g_probabilities,
             g_ce,
             g_penalty,
@@ -263,7 +263,7 @@ def test_through_each_input_alone(function, inputs):
 
 
 @pytest.mark.parametrize("classes", [1, 3])
-def test_pixel_backward_with_each_gradient_absent(classes):
+def test_segmentation_head_backward_with_each_gradient_absent(classes):
     """An absent incoming gradient is a zero one."""
     z, y = make_logits(3, classes, (4,)), make_labels(3, classes, (4,))
     bounds = size_bounds(classes, 4)

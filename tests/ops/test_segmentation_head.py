@@ -185,12 +185,15 @@ ONE_CALL = {
     ),
     "partial_cross_entropy": (
         lambda x, y: accl_ext.partial_cross_entropy(x, y),
-        "_pixel_backward",
+        "_segmentation_head_backward",
     ),
-    "size_penalty": (lambda x, y: accl_ext.size_penalty(x, (1.0, 2.0)), "_pixel_backward"),
+    "size_penalty": (
+        lambda x, y: accl_ext.size_penalty(x, (1.0, 2.0)),
+        "_segmentation_head_backward",
+    ),
     "segmentation_head": (
         lambda x, y: accl_ext.segmentation_head(x, y, (1.0, 2.0)).partial_ce,
-        "_pixel_backward",
+        "_segmentation_head_backward",
     ),
 }
 
@@ -217,7 +220,9 @@ def test_an_output_that_nobody_uses_costs_nothing(used):
     out = getattr(head, used)
     with _Calls() as backward:
         torch.autograd.grad(out, z, torch.ones_like(out))
-    (arguments,) = (a for name, a in backward.calls if name == "accl_ext::_pixel_backward")
+    (arguments,) = (
+        a for name, a in backward.calls if name == "accl_ext::_segmentation_head_backward"
+    )
     came = dict(
         zip(("probabilities", "partial_ce", "size_penalty", "soft_size"), arguments, strict=False)
     )

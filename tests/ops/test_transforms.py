@@ -64,7 +64,7 @@ def op_samples():
                 g = [None if i == absent else x for i, x in enumerate(given)]
                 yield (
                     f"pixel_backward-{name}-without-{absent}",
-                    ops._pixel_backward,
+                    ops._segmentation_head_backward,
                     (*g, *saved, "area", "mean", "mean"),
                 )
 

@@ -18,10 +18,11 @@ ACCL_HD auto dispatch(DType dtype, const Function& function) {
   return function(float{});
 }
 
-int64_t pixel_forward(const PixelForward&, int64_t, int64_t, double*, void*);
-void pixel_backward(const PixelBackward&, int64_t, int64_t, const cpu::ImageGradient&, void*);
-double score_forward(const ScoreArguments&, int32_t, int64_t);
-void score_backward(const ScoreArguments&, int32_t, int64_t);
+int64_t segmentation_head_forward(const SegmentationHeadForward&, int64_t, int64_t, double*, void*);
+void segmentation_head_backward(const SegmentationHeadBackward&, int64_t, int64_t,
+                                const cpu::ImageGradient&, void*);
+double accl_loss_forward(const AcclLossArguments&, int32_t, int64_t);
+void accl_loss_backward(const AcclLossArguments&, int32_t, int64_t);
 
 } // namespace ACCL_ISA
 } // namespace accl

@@ -87,7 +87,7 @@ ACCL_HD void collect_block(const Label* from, int n, int64_t ignore_index, int64
 }
 
 // Pixels [begin, begin + n) of the image's labels, n <= kBlock.
-ACCL_HD void collect(const PixelArguments& a, int64_t image, int64_t begin, int n,
+ACCL_HD void collect(const SegmentationHeadArguments& a, int64_t image, int64_t begin, int n,
                      Labelled* found) {
   const int64_t labels = a.classes == 1 ? 2 : a.classes;
   const int64_t at = image * a.pixels + begin;

@@ -19,13 +19,13 @@ struct Free {
 // Aligned for vectors of any instruction set. One class needs none.
 std::unique_ptr<void, Free> make_scratch(int64_t classes) {
   if (classes == 1) return nullptr;
-  void* const memory = std::aligned_alloc(kVectorBytes, pixel_scratch_bytes(classes));
+  void* const memory = std::aligned_alloc(kVectorBytes, segmentation_head_scratch_bytes(classes));
   TORCH_CHECK(memory != nullptr, "accl_ext: no memory for ", classes, " classes");
   return std::unique_ptr<void, Free>(memory);
 }
 
 template <class T>
-Bounds<T> bounds_of(const PixelArguments& a, int64_t image, int64_t c) {
+Bounds<T> bounds_of(const SegmentationHeadArguments& a, int64_t image, int64_t c) {
   const T* const at =
       static_cast<const T*>(a.bounds) + image * a.bounds_stride[0] + c * a.bounds_stride[1];
   return {at[0], at[a.bounds_stride[2]]};
@@ -40,7 +40,7 @@ void add_chunks(const double* partials, int64_t chunk_count, int64_t width, doub
 }
 
 template <class T>
-void finish_cross_entropy(const PixelForward& a, const double* sums, int64_t width) {
+void finish_cross_entropy(const SegmentationHeadForward& a, const double* sums, int64_t width) {
   double batch_weight = 0;
   int64_t labelled_images = 0;
   for (int64_t image = 0; image < a.images; ++image) {
@@ -60,7 +60,7 @@ void finish_cross_entropy(const PixelForward& a, const double* sums, int64_t wid
 }
 
 template <class T>
-void finish_size(const PixelForward& a, const double* sums, int64_t width) {
+void finish_size(const SegmentationHeadForward& a, const double* sums, int64_t width) {
   int64_t bounded = 0;
   double total = 0;
   for (int64_t pair = 0; pair < a.images * a.classes; ++pair) {
@@ -88,7 +88,7 @@ void finish_size(const PixelForward& a, const double* sums, int64_t width) {
 
 // Gradient of each soft size: the one that came, plus the penalty's.
 template <class T>
-void fill_row_gradient(const PixelBackward& a, double* row) {
+void fill_row_gradient(const SegmentationHeadBackward& a, double* row) {
   for (int64_t pair = 0; pair < a.images * a.classes; ++pair) {
     row[pair] = a.grad_soft_size ? static_cast<const T*>(a.grad_soft_size)[pair] : T(0);
     if (!a.grad_penalty) continue;
@@ -102,7 +102,7 @@ void fill_row_gradient(const PixelBackward& a, double* row) {
 
 } // namespace
 
-int64_t pixel_forward(const PixelForward& a) {
+int64_t segmentation_head_forward(const SegmentationHeadForward& a) {
   const Kernels& isa = kernels();
   const int64_t chunk_count = chunks(a.pixels);
   const int64_t width = a.classes + 2;
@@ -113,8 +113,8 @@ int64_t pixel_forward(const PixelForward& a) {
     const auto scratch = make_scratch(a.classes);
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t image = unit / chunk_count;
-      const int64_t at = isa.pixel_forward(a, image, unit % chunk_count,
-                                           partials.get() + unit * width, scratch.get());
+      const int64_t at = isa.segmentation_head_forward(
+          a, image, unit % chunk_count, partials.get() + unit * width, scratch.get());
       if (at < 0) continue;
       int64_t seen = invalid.load();
       const int64_t here = image * a.pixels + at;
@@ -136,7 +136,7 @@ int64_t pixel_forward(const PixelForward& a) {
   return -1;
 }
 
-void pixel_backward(const PixelBackward& a) {
+void segmentation_head_backward(const SegmentationHeadBackward& a) {
   const Kernels& isa = kernels();
   const bool wide = a.dtype == DType::kFloat64;
   std::vector<double> row;
@@ -160,7 +160,7 @@ void pixel_backward(const PixelBackward& a) {
       const int64_t image = unit / chunk_count;
       const ImageGradient gradient = {row.empty() ? nullptr : row.data() + image * a.classes,
                                       ce_gradient(image)};
-      isa.pixel_backward(a, image, unit % chunk_count, gradient, scratch.get());
+      isa.segmentation_head_backward(a, image, unit % chunk_count, gradient, scratch.get());
     }
   });
 }

@@ -2,7 +2,7 @@
 // backward op. The soft size, needed there, is an output of the forward op saved as such: so its
 // own dependence on the logits stays in the graph.
 #include "handles.h"
-#include "pixel_double_backward.h"
+#include "segmentation_head_double_backward.h"
 
 namespace accl {
 namespace {
@@ -14,7 +14,7 @@ using torch::autograd::variable_list;
 ACCL_OP(partial_cross_entropy, "partial_cross_entropy")
 ACCL_OP(size_penalty, "size_penalty")
 ACCL_OP(segmentation_head, "segmentation_head")
-ACCL_OP(pixel_backward, "_pixel_backward")
+ACCL_OP(segmentation_head_backward, "_segmentation_head_backward")
 
 struct Options {
   int64_t ignore_index = 255;
@@ -34,7 +34,7 @@ struct Options {
   }
 };
 
-struct PixelBackwardFunction : Function<PixelBackwardFunction> {
+struct SegmentationHeadBackwardFunction : Function<SegmentationHeadBackwardFunction> {
   static at::Tensor forward(AutogradContext* ctx, const OptionalTensor& grad_probabilities,
                             const OptionalTensor& grad_ce, const OptionalTensor& grad_penalty,
                             const OptionalTensor& grad_soft_size, const at::Tensor& logits,
@@ -53,9 +53,10 @@ struct PixelBackwardFunction : Function<PixelBackwardFunction> {
     Options{ignore_index, parse_normalization(normalize), parse_label_reduction(ce_reduction),
             parse_reduction(size_reduction)}
         .save(ctx);
-    return call_pixel_backward(grad_probabilities, grad_ce, grad_penalty, grad_soft_size, logits,
-                               labels, bounds, soft_size, ce_scale, penalty_scale, ignore_index,
-                               weight, normalize, ce_reduction, size_reduction);
+    return call_segmentation_head_backward(grad_probabilities, grad_ce, grad_penalty,
+                                           grad_soft_size, logits, labels, bounds, soft_size,
+                                           ce_scale, penalty_scale, ignore_index, weight, normalize,
+                                           ce_reduction, size_reduction);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& u) {
@@ -63,10 +64,10 @@ struct PixelBackwardFunction : Function<PixelBackwardFunction> {
     if (!u[0].defined()) return result;
     const variable_list s = ctx->get_saved_variables();
     const Options o = Options::load(ctx);
-    const PixelSecondDerivatives d =
-        pixel_double_backward({s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], s[10],
-                               o.ignore_index, o.ce_reduction, o.size_reduction},
-                              u[0]);
+    const SegmentationHeadSecondDerivatives d = segmentation_head_double_backward(
+        {s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], s[10], o.ignore_index,
+         o.ce_reduction, o.size_reduction},
+        u[0]);
     result[0] = d.grad_probabilities;
     result[1] = d.grad_ce;
     result[2] = d.grad_penalty;
@@ -84,7 +85,7 @@ at::Tensor call_backward(const Options& o, const at::Tensor& grad_probabilities,
                          const at::Tensor& labels, const at::Tensor& bounds,
                          const at::Tensor& soft_size, const at::Tensor& ce_scale,
                          const at::Tensor& penalty_scale, const at::Tensor& weight) {
-  return call_pixel_backward(
+  return call_segmentation_head_backward(
       optional(grad_probabilities), optional(grad_ce), optional(grad_penalty),
       optional(grad_soft_size), logits, optional(labels), optional(bounds), optional(soft_size),
       optional(ce_scale), optional(penalty_scale), o.ignore_index, optional(weight),
@@ -212,27 +213,25 @@ segmentation_head_autograd(const at::Tensor& logits, const at::Tensor& labels,
   return call_segmentation_head(logits, labels, bounds, ignore_index, weight, normalize);
 }
 
-at::Tensor pixel_backward_autograd(const OptionalTensor& grad_probabilities,
-                                   const OptionalTensor& grad_ce,
-                                   const OptionalTensor& grad_penalty,
-                                   const OptionalTensor& grad_soft_size, const at::Tensor& logits,
-                                   const OptionalTensor& labels, const OptionalTensor& bounds,
-                                   const OptionalTensor& soft_size, const OptionalTensor& ce_scale,
-                                   const OptionalTensor& penalty_scale, int64_t ignore_index,
-                                   const OptionalTensor& weight, std::string_view normalize,
-                                   std::string_view ce_reduction, std::string_view size_reduction) {
+at::Tensor segmentation_head_backward_autograd(
+    const OptionalTensor& grad_probabilities, const OptionalTensor& grad_ce,
+    const OptionalTensor& grad_penalty, const OptionalTensor& grad_soft_size,
+    const at::Tensor& logits, const OptionalTensor& labels, const OptionalTensor& bounds,
+    const OptionalTensor& soft_size, const OptionalTensor& ce_scale,
+    const OptionalTensor& penalty_scale, int64_t ignore_index, const OptionalTensor& weight,
+    std::string_view normalize, std::string_view ce_reduction, std::string_view size_reduction) {
   const auto wanted = [](const OptionalTensor& t) { return t.has_value() && needs_graph(*t); };
   if (needs_graph(logits) || wanted(grad_probabilities) || wanted(grad_ce) ||
       wanted(grad_penalty) || wanted(grad_soft_size) || wanted(soft_size)) {
-    return PixelBackwardFunction::apply(grad_probabilities, grad_ce, grad_penalty, grad_soft_size,
-                                        logits, labels, bounds, soft_size, ce_scale, penalty_scale,
-                                        ignore_index, weight, normalize, ce_reduction,
-                                        size_reduction);
+    return SegmentationHeadBackwardFunction::apply(grad_probabilities, grad_ce, grad_penalty,
+                                                   grad_soft_size, logits, labels, bounds,
+                                                   soft_size, ce_scale, penalty_scale, ignore_index,
+                                                   weight, normalize, ce_reduction, size_reduction);
   }
   const at::AutoDispatchBelowADInplaceOrView guard;
-  return call_pixel_backward(grad_probabilities, grad_ce, grad_penalty, grad_soft_size, logits,
-                             labels, bounds, soft_size, ce_scale, penalty_scale, ignore_index,
-                             weight, normalize, ce_reduction, size_reduction);
+  return call_segmentation_head_backward(
+      grad_probabilities, grad_ce, grad_penalty, grad_soft_size, logits, labels, bounds, soft_size,
+      ce_scale, penalty_scale, ignore_index, weight, normalize, ce_reduction, size_reduction);
 }
 
 } // namespace
@@ -241,7 +240,7 @@ TORCH_LIBRARY_IMPL(accl_ext, Autograd, m) {
   m.impl("partial_cross_entropy", partial_cross_entropy_autograd);
   m.impl("size_penalty", size_penalty_autograd);
   m.impl("segmentation_head", segmentation_head_autograd);
-  m.impl("_pixel_backward", pixel_backward_autograd);
+  m.impl("_segmentation_head_backward", segmentation_head_backward_autograd);
 }
 
 } // namespace accl

@@ -1,7 +1,7 @@
 // With u the gradient of grad_z, J = dp/dz, A the gradient of p (penalty and soft size included):
 //   grad_z = J A + k (p - onehot y),  k = weight * ce_scale * g_ce where labelled, else 0.
 // Written in differentiable ATen, in the accumulation type, on logits flattened to [B, C, N].
-#include "pixel_double_backward.h"
+#include "segmentation_head_double_backward.h"
 
 #include <limits>
 
@@ -41,7 +41,7 @@ struct Labelled {
   at::Tensor code;  // class, 0 where there is none
   at::Tensor scale; // weight * ce_scale, NaN where the label is invalid, 0 where there is none
 
-  Labelled(const PixelGradientInputs& in, const at::Tensor& z) {
+  Labelled(const SegmentationHeadGradientInputs& in, const at::Tensor& z) {
     const at::Tensor label =
         in.labels.reshape_symint({z.sym_size(0), 1, z.sym_size(2)}).to(at::kLong);
     const at::Tensor is_labelled = in.labels.scalar_type() == at::kBool
@@ -61,7 +61,7 @@ struct Labelled {
 };
 
 // V - a below, V - b above, else 0, and the mask of where it is not 0.
-std::pair<at::Tensor, at::Tensor> size_excess(const PixelGradientInputs& in) {
+std::pair<at::Tensor, at::Tensor> size_excess(const SegmentationHeadGradientInputs& in) {
   const at::Tensor& size = in.soft_size;
   const at::Tensor bounds =
       in.bounds.to(size.scalar_type()).expand_symint({size.sym_size(0), size.sym_size(1), 2});
@@ -76,9 +76,9 @@ std::pair<at::Tensor, at::Tensor> size_excess(const PixelGradientInputs& in) {
 
 } // namespace
 
-PixelSecondDerivatives pixel_double_backward(const PixelGradientInputs& in,
-                                             const at::Tensor& grad_logits) {
-  PixelSecondDerivatives out;
+SegmentationHeadSecondDerivatives segmentation_head_double_backward(
+    const SegmentationHeadGradientInputs& in, const at::Tensor& grad_logits) {
+  SegmentationHeadSecondDerivatives out;
   const auto type = accumulation_type(in.logits.scalar_type());
   const Probabilities probabilities(in.logits.to(type).flatten(2));
   const at::Tensor u = grad_logits.to(type).flatten(2);

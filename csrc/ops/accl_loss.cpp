@@ -43,17 +43,17 @@ at::Tensor allocate_like(const at::Tensor& x) {
   return at::empty_symint(x.sym_sizes(), x.options());
 }
 
-void run_forward(ScoreArguments& arguments, const at::Tensor& scores, const at::Tensor& loss) {
+void run_forward(AcclLossArguments& arguments, const at::Tensor& scores, const at::Tensor& loss) {
   arguments.loss = loss.data_ptr();
-  if (!scores.is_cuda()) return cpu::score_forward(arguments);
-  const at::Tensor scratch = cuda_scratch(cuda::score_partials(arguments), loss.scalar_type(),
+  if (!scores.is_cuda()) return cpu::accl_loss_forward(arguments);
+  const at::Tensor scratch = cuda_scratch(cuda::accl_loss_partials(arguments), loss.scalar_type(),
                                           scores, &arguments.partials, &arguments.ticket);
-  launch_cuda(cuda::score_forward, arguments, scores);
+  launch_cuda(cuda::accl_loss_forward, arguments, scores);
 }
 
-void run_backward(const ScoreArguments& arguments, const at::Tensor& scores) {
-  if (!scores.is_cuda()) return cpu::score_backward(arguments);
-  launch_cuda(cuda::score_backward, arguments, scores);
+void run_backward(const AcclLossArguments& arguments, const at::Tensor& scores) {
+  if (!scores.is_cuda()) return cpu::accl_loss_backward(arguments);
+  launch_cuda(cuda::accl_loss_backward, arguments, scores);
 }
 
 void check_score_gradient(const at::Tensor& grad_loss, const at::Tensor& scores,
@@ -74,7 +74,7 @@ at::Tensor accl_loss(const at::Tensor& scores, double target, std::string_view c
   if (scores.is_meta()) return loss;
   if (scores.numel() == 0) return loss.zero_();
   const at::Tensor dense = scores.contiguous();
-  ScoreArguments arguments;
+  AcclLossArguments arguments;
   arguments.dtype = kernel_dtype(scores.scalar_type());
   arguments.elementwise = reduction == Reduction::kNone;
   arguments.group[0] = group_of(dense, term, target, 1, reduction);
@@ -92,7 +92,7 @@ at::Tensor accl_loss_backward(const at::Tensor& grad_loss, const at::Tensor& sco
   if (scores.is_meta()) return grad_scores;
   if (scores.numel() == 0) return grad_scores;
   const at::Tensor dense = scores.contiguous(), dense_grad = grad_loss.contiguous();
-  ScoreArguments arguments;
+  AcclLossArguments arguments;
   arguments.dtype = kernel_dtype(scores.scalar_type());
   arguments.elementwise = reduction == Reduction::kNone;
   arguments.group[0] = group_of(dense, term, target, 1, reduction);
@@ -115,7 +115,7 @@ at::Tensor accl_discriminator_loss(const at::Tensor& fake_scores, const at::Tens
   if (fake_scores.is_meta()) return loss;
   if (fake_scores.numel() + real_scores.numel() == 0) return loss.zero_();
   const at::Tensor fake = fake_scores.contiguous(), real = real_scores.contiguous();
-  ScoreArguments arguments;
+  AcclLossArguments arguments;
   arguments.dtype = kernel_dtype(fake.scalar_type());
   arguments.groups = 2;
   arguments.elementwise = reduction == Reduction::kNone;
@@ -142,7 +142,7 @@ std::tuple<at::Tensor, at::Tensor> accl_discriminator_loss_backward(
   if (fake_scores.numel() + real_scores.numel() == 0) return {grad_fake, grad_real};
   const at::Tensor fake = fake_scores.contiguous(), real = real_scores.contiguous();
   const at::Tensor dense_grad = grad_loss.contiguous();
-  ScoreArguments arguments;
+  AcclLossArguments arguments;
   arguments.dtype = kernel_dtype(fake.scalar_type());
   arguments.groups = 2;
   arguments.elementwise = reduction == Reduction::kNone;

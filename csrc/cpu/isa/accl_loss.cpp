@@ -1,11 +1,11 @@
 // Losses on patch scores, one chunk at a time.
-#include "../../math/score_loss.h"
+#include "../../math/accl_loss.h"
 #include "dispatch.h"
 
 namespace accl {
 namespace ACCL_ISA {
 
-double score_forward(const ScoreArguments& a, int32_t group, int64_t chunk) {
+double accl_loss_forward(const AcclLossArguments& a, int32_t group, int64_t chunk) {
   const ScoreGroup& g = a.group[group];
   const int64_t begin = chunk * cpu::kChunk;
   const int64_t end = begin + cpu::kChunk < g.count ? begin + cpu::kChunk : g.count;
@@ -31,7 +31,7 @@ double score_forward(const ScoreArguments& a, int32_t group, int64_t chunk) {
   });
 }
 
-void score_backward(const ScoreArguments& a, int32_t group, int64_t chunk) {
+void accl_loss_backward(const AcclLossArguments& a, int32_t group, int64_t chunk) {
   const ScoreGroup& g = a.group[group];
   const int64_t begin = chunk * cpu::kChunk;
   const int64_t end = begin + cpu::kChunk < g.count ? begin + cpu::kChunk : g.count;
@@ -55,7 +55,8 @@ void score_backward(const ScoreArguments& a, int32_t group, int64_t chunk) {
 #define ACCL_STRINGIZE_(x) #x
 #define ACCL_STRINGIZE(x) ACCL_STRINGIZE_(x)
 extern const cpu::Kernels kKernels = {
-    ACCL_STRINGIZE(ACCL_ISA), pixel_forward, pixel_backward, score_forward, score_backward,
+    ACCL_STRINGIZE(ACCL_ISA), segmentation_head_forward, segmentation_head_backward,
+    accl_loss_forward,        accl_loss_backward,
 };
 
 } // namespace ACCL_ISA

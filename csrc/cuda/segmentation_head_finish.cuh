@@ -2,30 +2,30 @@
 // soft sizes, cross-entropy and penalty, and the scales that backward needs.
 #pragma once
 
-#include "pixels.cuh"
 #include "reduce.cuh"
+#include "segmentation_head.cuh"
 
 namespace accl {
 namespace cuda {
 
 // Sums of an image, in this order: soft size of each class, cross-entropy, weight; those wanted.
-__device__ __forceinline__ int64_t sizes_of_image(const PixelForward& a) {
+__device__ __forceinline__ int64_t sizes_of_image(const SegmentationHeadForward& a) {
   return a.soft_size ? a.classes : 0;
 }
-__device__ __forceinline__ int64_t sums_of_image(const PixelForward& a) {
+__device__ __forceinline__ int64_t sums_of_image(const SegmentationHeadForward& a) {
   return sizes_of_image(a) + (a.labels ? 2 : 0);
 }
 
 // a.partials: [B, sums, chunks], then what the last block makes of them for each image, [B, 2]:
 // cross-entropy and weight.
 template <class T>
-__device__ __forceinline__ T* partials_of_image(const PixelForward& a, const Chunks& chunks,
-                                                int64_t image) {
+__device__ __forceinline__ T* partials_of_image(const SegmentationHeadForward& a,
+                                                const Chunks& chunks, int64_t image) {
   return static_cast<T*>(a.partials) + image * sums_of_image(a) * chunks.count;
 }
 
 template <class T>
-__device__ void finish_cross_entropy(const PixelForward& a, const T* images) {
+__device__ void finish_cross_entropy(const SegmentationHeadForward& a, const T* images) {
   T batch[2] = {T(0), T(0)}; // weight, images that have any
   for (int64_t image = threadIdx.x; image < a.images; image += kThreads) {
     const T weight = images[2 * image + 1];
@@ -51,7 +51,7 @@ __device__ void finish_cross_entropy(const PixelForward& a, const T* images) {
 }
 
 template <class T>
-__device__ void finish_penalty(const PixelForward& a) {
+__device__ void finish_penalty(const SegmentationHeadForward& a) {
   const T* const sizes = static_cast<const T*>(a.soft_size);
   const T pair_scale = size_scale<T>(a.normalization, a.pixels, Reduction::kNone, 1);
   T batch[2] = {T(0), T(0)}; // squared excess, pairs that carry a bound
@@ -72,7 +72,7 @@ __device__ void finish_penalty(const PixelForward& a) {
 }
 
 template <class T>
-__device__ void finish(const PixelForward& a, const Chunks& chunks) {
+__device__ void finish(const SegmentationHeadForward& a, const Chunks& chunks) {
   T* const images = partials_of_image<T>(a, chunks, a.images);
   const int64_t width = sums_of_image(a), sizes = sizes_of_image(a);
   add_partials(partials_of_image<T>(a, chunks, 0), a.images * width, chunks.count,

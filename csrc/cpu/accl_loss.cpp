@@ -9,7 +9,7 @@ namespace {
 
 // Calls function(group, chunk, unit) for every chunk of every group.
 template <class Function>
-void for_chunks(const ScoreArguments& a, const Function& function) {
+void for_chunks(const AcclLossArguments& a, const Function& function) {
   const int64_t first = chunks(a.group[0].count);
   const int64_t units = first + (a.groups > 1 ? chunks(a.group[1].count) : 0);
   for_units(units, [&](int64_t begin, int64_t end) {
@@ -22,12 +22,12 @@ void for_chunks(const ScoreArguments& a, const Function& function) {
 
 } // namespace
 
-void score_forward(const ScoreArguments& a) {
+void accl_loss_forward(const AcclLossArguments& a) {
   const Kernels& isa = kernels();
   if (a.elementwise) { // both groups write the same elements: one after the other
     for_units(chunks(a.group[0].count), [&](int64_t begin, int64_t end) {
       for (int64_t chunk = begin; chunk < end; ++chunk) {
-        for (int32_t group = 0; group < a.groups; ++group) isa.score_forward(a, group, chunk);
+        for (int32_t group = 0; group < a.groups; ++group) isa.accl_loss_forward(a, group, chunk);
       }
     });
     return;
@@ -35,7 +35,7 @@ void score_forward(const ScoreArguments& a) {
   const int64_t first = chunks(a.group[0].count);
   std::vector<double> partials(first + (a.groups > 1 ? chunks(a.group[1].count) : 0));
   for_chunks(a, [&](int32_t group, int64_t chunk, int64_t unit) {
-    partials[unit] = isa.score_forward(a, group, chunk);
+    partials[unit] = isa.accl_loss_forward(a, group, chunk);
   });
   double loss = 0;
   for (int32_t group = 0; group < a.groups; ++group) {
@@ -51,10 +51,10 @@ void score_forward(const ScoreArguments& a) {
   }
 }
 
-void score_backward(const ScoreArguments& a) {
+void accl_loss_backward(const AcclLossArguments& a) {
   const Kernels& isa = kernels();
-  for_chunks(a,
-             [&](int32_t group, int64_t chunk, int64_t) { isa.score_backward(a, group, chunk); });
+  for_chunks(
+      a, [&](int32_t group, int64_t chunk, int64_t) { isa.accl_loss_backward(a, group, chunk); });
 }
 
 } // namespace cpu

@@ -31,7 +31,7 @@ inline int64_t label_bytes(LabelType type) {
 
 // `maps`: what else is read or written along a row, in vectors of 16 bytes or more.
 template <class In>
-PixelPlan plan_pixels(const PixelArguments& a, const Chunks& chunks,
+PixelPlan plan_pixels(const SegmentationHeadArguments& a, const Chunks& chunks,
                       std::initializer_list<const void*> maps) {
   bool aligned = a.pixels % kWidthOf<In> == 0 || a.images * a.classes == 1;
   aligned = aligned && is_aligned(a.logits, 16) &&
@@ -42,20 +42,21 @@ PixelPlan plan_pixels(const PixelArguments& a, const Chunks& chunks,
 
 // Row c of image `image` in a [B, C, N] array, of any constness.
 template <class In, class Pointer>
-__device__ __forceinline__ In* row_of(const PixelArguments& a, Pointer* base, int64_t image,
-                                      int64_t c) {
+__device__ __forceinline__ In* row_of(const SegmentationHeadArguments& a, Pointer* base,
+                                      int64_t image, int64_t c) {
   return static_cast<In*>(base) + (image * a.classes + c) * a.pixels;
 }
 
 // Of a label's class; an invalid label counts as background, so that only its own pixel and the
 // loss become NaN.
 template <class T>
-__device__ __forceinline__ T class_weight(const PixelArguments& a, int32_t code) {
+__device__ __forceinline__ T class_weight(const SegmentationHeadArguments& a, int32_t code) {
   return a.weight ? static_cast<const T*>(a.weight)[code < 0 ? 0 : code] : T(1);
 }
 
 template <class T>
-__device__ __forceinline__ Bounds<T> bounds_of(const PixelArguments& a, int64_t image, int64_t c) {
+__device__ __forceinline__ Bounds<T> bounds_of(const SegmentationHeadArguments& a, int64_t image,
+                                               int64_t c) {
   const T* const at =
       static_cast<const T*>(a.bounds) + image * a.bounds_stride[0] + c * a.bounds_stride[1];
   return {at[0], at[a.bounds_stride[2]]};

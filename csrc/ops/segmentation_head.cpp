@@ -39,7 +39,7 @@ struct Inputs {
 
   explicit Inputs(const at::Tensor& x) : logits(x.contiguous()) {}
 
-  void fill(PixelArguments& a) const {
+  void fill(SegmentationHeadArguments& a) const {
     a.images = logits.size(0);
     a.classes = logits.size(1);
     a.pixels = a.images == 0 ? 0 : logits.numel() / (a.images * a.classes);
@@ -47,7 +47,7 @@ struct Inputs {
     a.logits = logits.const_data_ptr();
   }
 
-  void fill_labels(PixelArguments& a, const at::Tensor& given, int64_t ignore_index,
+  void fill_labels(SegmentationHeadArguments& a, const at::Tensor& given, int64_t ignore_index,
                    const OptionalTensor& given_weight, Reduction reduction) {
     labels = given.contiguous();
     a.labels = labels.const_data_ptr();
@@ -59,8 +59,8 @@ struct Inputs {
     a.weight = weight.const_data_ptr();
   }
 
-  void fill_bounds(PixelArguments& a, const at::Tensor& given, Normalization normalization,
-                   Reduction reduction) {
+  void fill_bounds(SegmentationHeadArguments& a, const at::Tensor& given,
+                   Normalization normalization, Reduction reduction) {
     bounds = given.to(accumulation_type(logits.scalar_type()))
                  .expand({logits.size(0), logits.size(1), 2});
     a.bounds = bounds.const_data_ptr();
@@ -70,14 +70,14 @@ struct Inputs {
   }
 };
 
-void run_forward(PixelForward& a, const Inputs& in) {
+void run_forward(SegmentationHeadForward& a, const Inputs& in) {
   if (in.logits.is_cuda()) {
     const at::Tensor scratch =
-        cuda_scratch(cuda::pixel_partials(a), accumulation_type(in.logits.scalar_type()), in.logits,
-                     &a.partials, &a.ticket);
-    return launch_cuda(cuda::pixel_forward, a, in.logits);
+        cuda_scratch(cuda::segmentation_head_partials(a),
+                     accumulation_type(in.logits.scalar_type()), in.logits, &a.partials, &a.ticket);
+    return launch_cuda(cuda::segmentation_head_forward, a, in.logits);
   }
-  const int64_t invalid = cpu::pixel_forward(a);
+  const int64_t invalid = cpu::segmentation_head_forward(a);
   if (invalid < 0) return;
   throw_invalid_label(in.labels.flatten()[invalid].item().toLong(), a.classes, a.ignore_index);
 }
@@ -98,7 +98,7 @@ std::tuple<at::Tensor, at::Tensor> partial_cross_entropy(const at::Tensor& logit
   if (logits.is_meta()) return {loss, scale};
   if (logits.numel() == 0) return {loss.zero_(), scale.zero_()};
   Inputs in(logits);
-  PixelForward a;
+  SegmentationHeadForward a;
   in.fill(a);
   in.fill_labels(a, labels, ignore_index, weight, reduction);
   a.ce = loss.data_ptr();
@@ -122,7 +122,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> size_penalty(const at::Tensor& lo
   if (logits.is_meta()) return {penalty, soft_size, scale};
   if (logits.numel() == 0) return {penalty.zero_(), soft_size.zero_(), scale.zero_()};
   Inputs in(logits);
-  PixelForward a;
+  SegmentationHeadForward a;
   in.fill(a);
   in.fill_bounds(a, bounds, normalization, reduction);
   a.penalty = penalty.data_ptr();
@@ -151,7 +151,7 @@ segmentation_head(const at::Tensor& logits, const at::Tensor& labels, const Opti
       ce.zero_(), penalty.zero_(), soft_size.zero_(), ce_scale.zero_(), penalty_scale.zero_();
     } else {
       Inputs in(logits);
-      PixelForward a;
+      SegmentationHeadForward a;
       in.fill(a);
       in.fill_labels(a, labels, ignore_index, weight, Reduction::kMean);
       if (bounds.has_value()) in.fill_bounds(a, *bounds, normalization, Reduction::kMean);
@@ -167,14 +167,14 @@ segmentation_head(const at::Tensor& logits, const at::Tensor& labels, const Opti
   return {probabilities, ce, penalty, soft_size, ce_scale, penalty_scale};
 }
 
-at::Tensor pixel_backward(const OptionalTensor& grad_probabilities, const OptionalTensor& grad_ce,
-                          const OptionalTensor& grad_penalty, const OptionalTensor& grad_soft_size,
-                          const at::Tensor& logits, const OptionalTensor& labels,
-                          const OptionalTensor& bounds, const OptionalTensor& soft_size,
-                          const OptionalTensor& ce_scale, const OptionalTensor& penalty_scale,
-                          int64_t ignore_index, const OptionalTensor& weight,
-                          std::string_view normalize, std::string_view ce_reduction_name,
-                          std::string_view size_reduction_name) {
+at::Tensor segmentation_head_backward(
+    const OptionalTensor& grad_probabilities, const OptionalTensor& grad_ce,
+    const OptionalTensor& grad_penalty, const OptionalTensor& grad_soft_size,
+    const at::Tensor& logits, const OptionalTensor& labels, const OptionalTensor& bounds,
+    const OptionalTensor& soft_size, const OptionalTensor& ce_scale,
+    const OptionalTensor& penalty_scale, int64_t ignore_index, const OptionalTensor& weight,
+    std::string_view normalize, std::string_view ce_reduction_name,
+    std::string_view size_reduction_name) {
   check_logits(logits);
   const Normalization normalization = parse_normalization(normalize);
   const Reduction ce_reduction = parse_label_reduction(ce_reduction_name);
@@ -213,7 +213,7 @@ at::Tensor pixel_backward(const OptionalTensor& grad_probabilities, const Option
   if (logits.is_meta() || logits.numel() == 0) return grad_logits;
 
   Inputs in(logits);
-  PixelBackward a;
+  SegmentationHeadBackward a;
   in.fill(a);
   a.grad_logits = grad_logits.data_ptr();
   std::vector<at::Tensor> kept;
@@ -235,9 +235,9 @@ at::Tensor pixel_backward(const OptionalTensor& grad_probabilities, const Option
     a.penalty_scale = pointer(penalty_scale);
   }
   if (in.logits.is_cuda()) {
-    launch_cuda(cuda::pixel_backward, a, in.logits);
+    launch_cuda(cuda::segmentation_head_backward, a, in.logits);
   } else {
-    cpu::pixel_backward(a);
+    cpu::segmentation_head_backward(a);
   }
   return grad_logits;
 }

@@ -2,7 +2,7 @@
 // launch. Each block sums chunks; the block that ends last adds the sums of all chunks.
 #include <cuda_runtime.h> // first: math/ compiles for the device where it is there
 
-#include "../math/score_loss.h"
+#include "../math/accl_loss.h"
 #include "memory.cuh"
 #include "reduce.cuh"
 
@@ -23,7 +23,7 @@ struct ScorePlan {
   bool aligned;
 };
 
-ScorePlan plan_scores(const ScoreArguments& a, int32_t groups) {
+ScorePlan plan_scores(const AcclLossArguments& a, int32_t groups) {
   ScorePlan plan = {{chunks_of(a.group[0].count), chunks_of(0)}, 0, true};
   if (groups > 1) plan.chunks[1] = chunks_of(a.group[1].count);
   plan.units = plan.chunks[0].count + plan.chunks[1].count;
@@ -37,7 +37,7 @@ ScorePlan plan_scores(const ScoreArguments& a, int32_t groups) {
 
 // Calls function(tile, group) for the tiles of a unit.
 template <class Pixels, class Function>
-__device__ __forceinline__ void for_tiles(const ScoreArguments& a, const ScorePlan& plan,
+__device__ __forceinline__ void for_tiles(const AcclLossArguments& a, const ScorePlan& plan,
                                           int64_t unit, const Function& function) {
   const bool second = unit >= plan.chunks[0].count;
   const ScoreGroup& group = second ? a.group[1] : a.group[0];
@@ -64,7 +64,7 @@ __device__ __forceinline__ void losses(const Pixels& tile, int v, const ScoreGro
 
 template <class In>
 __global__ void __launch_bounds__(kThreads)
-    score_sum(const __grid_constant__ ScoreArguments a, const ScorePlan plan) {
+    score_sum(const __grid_constant__ AcclLossArguments a, const ScorePlan plan) {
   typedef Accumulation<In> T;
   typedef ScoreTile<In> Pixels;
   T* const partials = static_cast<T*>(a.partials);
@@ -102,7 +102,7 @@ __global__ void __launch_bounds__(kThreads)
 // Reduction "none": the groups are of one length, and their losses meet in one element.
 template <class In>
 __global__ void __launch_bounds__(kThreads)
-    score_map(const __grid_constant__ ScoreArguments a, const ScorePlan plan) {
+    score_map(const __grid_constant__ AcclLossArguments a, const ScorePlan plan) {
   typedef Accumulation<In> T;
   typedef ScoreTile<In> Pixels;
   for (int64_t unit = blockIdx.x; unit < plan.units; unit += gridDim.x) {
@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class In>
 __global__ void __launch_bounds__(kThreads)
-    score_gradient(const __grid_constant__ ScoreArguments a, const ScorePlan plan) {
+    score_gradient(const __grid_constant__ AcclLossArguments a, const ScorePlan plan) {
   typedef Accumulation<In> T;
   typedef ScoreTile<In> Pixels;
   const T* const grad_loss = static_cast<const T*>(a.grad_loss);
@@ -151,7 +151,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class In>
-int forward(const ScoreArguments& a, cudaStream_t stream) {
+int forward(const AcclLossArguments& a, cudaStream_t stream) {
   const ScorePlan plan = plan_scores(a, a.elementwise ? 1 : a.groups);
   if (a.elementwise) {
     ACCL_LAUNCH(score_map<In>, blocks_for(plan.units), stream, a, plan);
@@ -167,7 +167,7 @@ int forward(const ScoreArguments& a, cudaStream_t stream) {
 }
 
 template <class In>
-int backward(const ScoreArguments& a, cudaStream_t stream) {
+int backward(const AcclLossArguments& a, cudaStream_t stream) {
   const ScorePlan plan = plan_scores(a, a.groups);
   ACCL_LAUNCH(score_gradient<In>, blocks_for(plan.units), stream, a, plan);
   return int(cudaGetLastError());
@@ -175,17 +175,17 @@ int backward(const ScoreArguments& a, cudaStream_t stream) {
 
 } // namespace
 
-int64_t score_partials(const ScoreArguments& a) {
+int64_t accl_loss_partials(const AcclLossArguments& a) {
   return a.elementwise ? 0 : plan_scores(a, a.groups).units;
 }
 
-int score_forward(const ScoreArguments& a, void* stream) {
+int accl_loss_forward(const AcclLossArguments& a, void* stream) {
   return dispatch(a.dtype, [&](auto in) {
     return forward<decltype(in)>(a, static_cast<cudaStream_t>(stream));
   });
 }
 
-int score_backward(const ScoreArguments& a, void* stream) {
+int accl_loss_backward(const AcclLossArguments& a, void* stream) {
   return dispatch(a.dtype, [&](auto in) {
     return backward<decltype(in)>(a, static_cast<cudaStream_t>(stream));
   });

@@ -3,7 +3,7 @@
 #include "../../math/logistic.h"
 #include "dispatch.h"
 #include "labels.h"
-#include "pixels.h"
+#include "segmentation_head.h"
 
 namespace accl {
 namespace ACCL_ISA {
@@ -13,7 +13,7 @@ template <class In>
 struct Backward {
   typedef Accumulation<In> T;
 
-  const PixelBackward& a;
+  const SegmentationHeadBackward& a;
   const int64_t image;
   const cpu::ImageGradient& gradient;
   T* const exponentials; // [C, 16]
@@ -133,8 +133,8 @@ struct Backward {
 
 } // namespace
 
-void pixel_backward(const PixelBackward& a, int64_t image, int64_t chunk,
-                    const cpu::ImageGradient& gradient, void* scratch) {
+void segmentation_head_backward(const SegmentationHeadBackward& a, int64_t image, int64_t chunk,
+                                const cpu::ImageGradient& gradient, void* scratch) {
   const int64_t begin = chunk * cpu::kChunk;
   const int64_t end = begin + cpu::kChunk < a.pixels ? begin + cpu::kChunk : a.pixels;
   dispatch(a.dtype, [&](auto in) {

@@ -3,7 +3,7 @@
 #include "../../math/logistic.h"
 #include "dispatch.h"
 #include "labels.h"
-#include "pixels.h"
+#include "segmentation_head.h"
 
 namespace accl {
 namespace ACCL_ISA {
@@ -13,7 +13,7 @@ template <class In>
 struct Forward {
   typedef Accumulation<In> T;
 
-  const PixelForward& a;
+  const SegmentationHeadForward& a;
   const int64_t image;
   T* const exponentials; // [C, 16]
 
@@ -123,8 +123,8 @@ struct Forward {
 
 } // namespace
 
-int64_t pixel_forward(const PixelForward& a, int64_t image, int64_t chunk, double* partial,
-                      void* scratch) {
+int64_t segmentation_head_forward(const SegmentationHeadForward& a, int64_t image, int64_t chunk,
+                                  double* partial, void* scratch) {
   const int64_t begin = chunk * cpu::kChunk;
   const int64_t end = begin + cpu::kChunk < a.pixels ? begin + cpu::kChunk : a.pixels;
   return dispatch(a.dtype, [&](auto in) {

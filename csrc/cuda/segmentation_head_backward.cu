@@ -4,7 +4,7 @@
 
 #include "../math/logistic.h"
 #include "../math/softmax.h"
-#include "pixels.cuh"
+#include "segmentation_head.cuh"
 
 namespace accl {
 namespace cuda {
@@ -16,7 +16,8 @@ using GradientTile = Tile<sizeof(In) == 2 ? 1 : 2, kWidthOf<In>>;
 
 // Gradient of a soft size V: the one that came, plus the penalty's.
 template <class T>
-__device__ __forceinline__ T row_gradient(const PixelBackward& a, int64_t image, int64_t c) {
+__device__ __forceinline__ T row_gradient(const SegmentationHeadBackward& a, int64_t image,
+                                          int64_t c) {
   const int64_t pair = image * a.classes + c;
   T gradient = a.grad_soft_size ? static_cast<const T*>(a.grad_soft_size)[pair] : T(0);
   if (a.grad_penalty) {
@@ -35,7 +36,8 @@ struct LabelGradient {
   int32_t code = kIgnored;
   T factor = T(0); // gradient of the pixel's unweighted loss
 
-  __device__ __forceinline__ void read(const PixelBackward& a, int64_t image, int64_t pixel) {
+  __device__ __forceinline__ void read(const SegmentationHeadBackward& a, int64_t image,
+                                       int64_t pixel) {
     code = label_code(a, image, pixel);
     if (code == kIgnored) return;
     const T* const grad_ce = static_cast<const T*>(a.grad_ce);
@@ -59,12 +61,13 @@ struct Gradient {
   static constexpr int kVectors = Pixels::kVectors;
   static constexpr int kWidth = Pixels::kWidth;
 
-  const PixelBackward& a;
+  const SegmentationHeadBackward& a;
   const int64_t image;
   const Pixels& tile;
   const bool dense; // a gradient comes through the probabilities or the soft sizes
 
-  __device__ __forceinline__ Gradient(const PixelBackward& arguments, int64_t i, const Pixels& t)
+  __device__ __forceinline__ Gradient(const SegmentationHeadBackward& arguments, int64_t i,
+                                      const Pixels& t)
       : a(arguments),
         image(i),
         tile(t),
@@ -207,15 +210,15 @@ struct Gradient {
 };
 
 template <class In>
-__device__ __forceinline__ GradientTile<In> tile_of(const PixelBackward& a, const PixelPlan& plan,
-                                                    int64_t unit) {
+__device__ __forceinline__ GradientTile<In> tile_of(const SegmentationHeadBackward& a,
+                                                    const PixelPlan& plan, int64_t unit) {
   const int64_t begin = unit % plan.chunks.count * plan.chunks.size;
   return {begin, a.pixels, plan.aligned};
 }
 
 template <class In>
 __global__ void __launch_bounds__(kThreads)
-    binary_backward(const __grid_constant__ PixelBackward a, const PixelPlan plan) {
+    binary_backward(const __grid_constant__ SegmentationHeadBackward a, const PixelPlan plan) {
   for (int64_t unit = blockIdx.x; unit < plan.units; unit += gridDim.x) {
     const GradientTile<In> tile = tile_of<In>(a, plan, unit);
     Gradient<In>(a, unit / plan.chunks.count, tile).binary();
@@ -227,7 +230,7 @@ constexpr int kKeptRows = 256;
 
 template <class In>
 __global__ void __launch_bounds__(kThreads)
-    multiclass_backward(const __grid_constant__ PixelBackward a, const PixelPlan plan) {
+    multiclass_backward(const __grid_constant__ SegmentationHeadBackward a, const PixelPlan plan) {
   typedef Accumulation<In> T;
   ACCL_SHARED(T, kept, kKeptRows);
   for (int64_t unit = blockIdx.x; unit < plan.units; unit += gridDim.x) {
@@ -255,7 +258,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class In>
-int backward(const PixelBackward& a, cudaStream_t stream) {
+int backward(const SegmentationHeadBackward& a, cudaStream_t stream) {
   constexpr int64_t size = GradientTile<In>::kElements;
   const PixelPlan plan =
       plan_pixels<In>(a, {size, (a.pixels + size - 1) / size},
@@ -271,7 +274,7 @@ int backward(const PixelBackward& a, cudaStream_t stream) {
 
 } // namespace
 
-int pixel_backward(const PixelBackward& a, void* stream) {
+int segmentation_head_backward(const SegmentationHeadBackward& a, void* stream) {
   return dispatch(a.dtype, [&](auto in) {
     return backward<decltype(in)>(a, static_cast<cudaStream_t>(stream));
   });

@@ -5,7 +5,7 @@
 
 #include "../math/logistic.h"
 #include "../math/softmax.h"
-#include "pixels_finish.cuh"
+#include "segmentation_head_finish.cuh"
 
 namespace accl {
 namespace cuda {
@@ -17,7 +17,7 @@ struct LabelSums {
   T weight = T(0);
 
   // Returns the pixel's weighted loss. 0 by selection where the weight is 0: inf * 0 is NaN.
-  __device__ __forceinline__ T add(const PixelArguments& a, int32_t code, T pixel_loss) {
+  __device__ __forceinline__ T add(const SegmentationHeadArguments& a, int32_t code, T pixel_loss) {
     const T w = class_weight<T>(a, code);
     T weighted = w == T(0) ? T(0) : pixel_loss * w;
     if (code == kInvalid) weighted = T(NAN);
@@ -29,7 +29,7 @@ struct LabelSums {
 
 // Of the cross-entropy with reduction "none", else null.
 template <class T>
-__device__ __forceinline__ T* loss_map(const PixelForward& a, int64_t image) {
+__device__ __forceinline__ T* loss_map(const SegmentationHeadForward& a, int64_t image) {
   if (!a.ce || a.ce_reduction != Reduction::kNone) return nullptr;
   return static_cast<T*>(a.ce) + image * a.pixels;
 }
@@ -45,7 +45,7 @@ struct Binary {
   typedef Accumulation<In> T;
   typedef BinaryTile<In> Pixels;
 
-  const PixelForward& a;
+  const SegmentationHeadForward& a;
   const int64_t image;
   const In* logits;
   In* probabilities; // null: not wanted
@@ -54,7 +54,7 @@ struct Binary {
   T size = T(0);
   LabelSums<T> labels;
 
-  __device__ Binary(const PixelForward& arguments, int64_t i)
+  __device__ Binary(const SegmentationHeadForward& arguments, int64_t i)
       : a(arguments),
         image(i),
         logits(row_of<const In>(a, a.logits, i, 0)),
@@ -106,7 +106,7 @@ struct Binary {
 
 template <class In>
 __global__ void __launch_bounds__(kThreads)
-    binary_forward(const __grid_constant__ PixelForward a, const PixelPlan plan) {
+    binary_forward(const __grid_constant__ SegmentationHeadForward a, const PixelPlan plan) {
   typedef Accumulation<In> T;
   for (int64_t unit = blockIdx.x; unit < plan.units; unit += gridDim.x) {
     const int64_t image = unit / plan.chunks.count, chunk = unit % plan.chunks.count;
@@ -143,7 +143,7 @@ struct Multiclass {
   static constexpr int kVectors = Pixels::kVectors;
   static constexpr int kWidth = Pixels::kWidth;
 
-  const PixelForward& a;
+  const SegmentationHeadForward& a;
   const int64_t image;
   T* const partial;          // [sums, chunks] at this chunk
   const int64_t chunk_count; // stride of partial
@@ -151,7 +151,7 @@ struct Multiclass {
   T* const map;
   LabelSums<T> labels;
 
-  __device__ Multiclass(const PixelForward& arguments, const Chunks& chunks, int64_t i,
+  __device__ Multiclass(const SegmentationHeadForward& arguments, const Chunks& chunks, int64_t i,
                         int64_t chunk)
       : a(arguments),
         image(i),
@@ -277,7 +277,7 @@ struct Multiclass {
 
 template <class In>
 __global__ void __launch_bounds__(kThreads)
-    multiclass_forward(const __grid_constant__ PixelForward a, const PixelPlan plan) {
+    multiclass_forward(const __grid_constant__ SegmentationHeadForward a, const PixelPlan plan) {
   typedef Accumulation<In> T;
   for (int64_t unit = blockIdx.x; unit < plan.units; unit += gridDim.x) {
     const int64_t image = unit / plan.chunks.count, chunk = unit % plan.chunks.count;
@@ -299,7 +299,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class In>
-int forward(const PixelForward& a, cudaStream_t stream) {
+int forward(const SegmentationHeadForward& a, cudaStream_t stream) {
   const PixelPlan plan =
       plan_pixels<In>(a, chunks_of(a.pixels),
                       {a.probabilities, a.ce_reduction == Reduction::kNone ? a.ce : nullptr});
@@ -318,12 +318,12 @@ int forward(const PixelForward& a, cudaStream_t stream) {
 
 } // namespace
 
-int64_t pixel_partials(const PixelArguments& a) {
+int64_t segmentation_head_partials(const SegmentationHeadArguments& a) {
   const int64_t sums = a.classes + (a.labels ? 2 : 0);
   return a.images * (sums * chunks_of(a.pixels).count + 2);
 }
 
-int pixel_forward(const PixelForward& a, void* stream) {
+int segmentation_head_forward(const SegmentationHeadForward& a, void* stream) {
   return dispatch(a.dtype, [&](auto in) {
     return forward<decltype(in)>(a, static_cast<cudaStream_t>(stream));
   });
