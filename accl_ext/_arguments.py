@@ -66,7 +66,7 @@ def check_score_pair(fake: Tensor, real: Tensor, reduction: str) -> None:
             "real_scores must have the dtype of fake_scores "
             f"({_name(fake.dtype)}), got {_name(real.dtype)}"
         )
-    _check_device(real, "real_scores", fake, "fake_scores")
+    check_same_device(real, "real_scores", fake, "fake_scores")
     if reduction == "none" and fake.shape != real.shape:
         raise ValueError(
             "real_scores must have the shape of fake_scores for reduction 'none' "
@@ -74,7 +74,7 @@ def check_score_pair(fake: Tensor, real: Tensor, reduction: str) -> None:
         )
 
 
-def _check_device(tensor: Tensor, argument: str, other: Tensor, other_argument: str) -> None:
+def check_same_device(tensor: Tensor, argument: str, other: Tensor, other_argument: str) -> None:
     if tensor.device != other.device:
         raise ValueError(
             f"{argument} must be on the device of {other_argument} ({other.device}), "
@@ -82,15 +82,20 @@ def _check_device(tensor: Tensor, argument: str, other: Tensor, other_argument: 
         )
 
 
-def check_logits(logits: Tensor) -> None:
-    check_scores(logits, "logits")
+def check_bool(tensor: Tensor, argument: str) -> None:
+    if tensor.dtype != torch.bool:
+        raise TypeError(f"{argument} must be bool, got {_name(tensor.dtype)}")
+
+
+def check_logits(logits: Tensor, argument: str = "logits") -> None:
+    check_scores(logits, argument)
     if not 3 <= logits.dim() <= 5:
         raise ValueError(
-            "logits must have shape [B, C, *S] with 1 to 3 spatial dimensions, "
+            f"{argument} must have shape [B, C, *S] with 1 to 3 spatial dimensions, "
             f"got {_shape(logits)}"
         )
     if logits.shape[1] == 0:
-        raise ValueError(f"logits must have at least one class, got {_shape(logits)}")
+        raise ValueError(f"{argument} must have at least one class, got {_shape(logits)}")
 
 
 def check_labels(logits: Tensor, labels: Tensor) -> None:
@@ -100,7 +105,7 @@ def check_labels(logits: Tensor, labels: Tensor) -> None:
         )
     if labels.dtype == torch.bool and logits.shape[1] != 1:
         raise TypeError(f"bool labels need logits with one class, got {logits.shape[1]} classes")
-    _check_device(labels, "labels", logits, "logits")
+    check_same_device(labels, "labels", logits, "logits")
     plain = [logits.shape[0], *logits.shape[2:]]
     with_channel = [logits.shape[0], 1, *logits.shape[2:]]
     if _shape(labels) not in (plain, with_channel):
@@ -118,7 +123,7 @@ def check_weight(logits: Tensor, weight: Tensor | None) -> None:
     n = max(logits.shape[1], 2)
     if _shape(weight) != [n]:
         raise ValueError(f"weight must have shape [{n}], one value a class, got {_shape(weight)}")
-    _check_device(weight, "weight", logits, "logits")
+    check_same_device(weight, "weight", logits, "logits")
     if weight.requires_grad:
         raise ValueError("weight must not require grad")
 
@@ -126,7 +131,7 @@ def check_weight(logits: Tensor, weight: Tensor | None) -> None:
 def check_bounds(logits: Tensor, bounds: Tensor) -> None:
     if bounds.dtype == torch.bool or bounds.is_complex():
         raise TypeError(f"bounds must be a real dtype, got {_name(bounds.dtype)}")
-    _check_device(bounds, "bounds", logits, "logits")
+    check_same_device(bounds, "bounds", logits, "logits")
     wanted = [logits.shape[0], logits.shape[1], 2]
     came = _shape(bounds)
     leading = came[:-1]

@@ -21,6 +21,7 @@ __all__ = [
     "SegmentationHeadOutput",
     "accl_discriminator_loss",
     "accl_loss",
+    "gated_crf_loss",
     "partial_cross_entropy",
     "segmentation_head",
     "size_penalty",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 from ._arguments import SegmentationHeadOutput, validate_labels
+from ._reference_gated_crf import gated_crf_loss
 
 
 class _PixelTerms(NamedTuple):
