@@ -1,0 +1,178 @@
+"""Makes the tables and the figure of docs/results.md from docs/measurements/runs.csv.
+
+``python docs/make_results.py`` writes them; with ``--check`` it only says whether the tables in the
+page are those of the CSV (exit status 1 if not). The words of the page are written by hand: what
+stands between ``<!-- table: NAME -->`` and ``<!-- end -->`` is replaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import re
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+PAGE, RUNS = DOCS / "results.md", DOCS / "measurements" / "runs.csv"
+FIGURE = DOCS / "figures" / "results.svg"
+METHODS = (
+    "weak_ce",
+    "partial_ce",
+    "sccl",
+    "partial_accl",
+    "unpaired_accl",
+    "paired_accl",
+    "sccl_crf",
+    "accl_crf",
+    "fs_ce",
+)
+WITH_MOVES = "--augment.shift 0.25"
+
+
+@dataclass(frozen=True)
+class Table:
+    """The runs of one table: a row a method (and what `rows` adds), seeds side by side."""
+
+    data: str
+    options: str = ""
+    """Part of the column `options` that all rows have."""
+    without: tuple[str, ...] = ()
+    """Parts of the column `options` that no row has."""
+    prior: str | None = None
+    epochs: str | None = "60"
+    rows: tuple[str, ...] = ()
+    """Columns that tell the rows of a method apart."""
+
+    def holds(self, run: dict[str, str]) -> bool:
+        return (
+            run["data"] == self.data
+            and self.options in run["options"]
+            and not any(part in run["options"] for part in self.without)
+            and self.prior in (None, run["prior"])
+            and self.epochs in (None, run["epochs"])
+        )
+
+
+_PLAIN = ("--augment", "--conditional", "--references")
+TABLES = {
+    "acdc": Table("acdc_lv", without=_PLAIN, prior="0.02", rows=("alpha",)),
+    "acdc-moves": Table("acdc_lv", WITH_MOVES, ("--references",), "0.02", rows=("conditional",)),
+    "cup-moves": Table("drishti_cup", WITH_MOVES, ("--references",), rows=("conditional",)),
+    "ring-moves": Table("drishti_disc", WITH_MOVES, ("--references",), rows=("conditional",)),
+    "hc18-moves": Table("hc18_head", WITH_MOVES, ("--references",), rows=("conditional",)),
+    "phantom": Table("phantom", "", ("--augment",), "0.5", rows=("conditional", "alpha")),
+}
+LABELS = {
+    "acdc-moves": "left ventricle (ACDC)",
+    "cup-moves": "cup (Drishti)",
+    "ring-moves": "ring (Drishti)",
+    "hc18-moves": "head (HC18)",
+    "phantom": "phantoms",
+}
+
+
+def read_runs() -> list[dict[str, str]]:
+    """The rows of the CSV; `conditional` is a column made from the options."""
+    with RUNS.open(newline="", encoding="utf-8") as file:
+        runs = list(csv.DictReader(file))
+    for run in runs:
+        alone = "--conditional false" in run["options"]
+        run["conditional"] = "D sees the mask alone" if alone else ""
+        run["alpha"] = f"alpha {float(run['alpha']):g}" if float(run["alpha"]) else ""
+    return runs
+
+
+def groups(table: Table, runs: list[dict[str, str]]) -> dict[tuple[str, ...], list[dict]]:
+    """Row key -> its runs in the order of their seeds; rows in the order of METHODS."""
+    found = defaultdict(list)
+    for run in runs:
+        if table.holds(run):
+            found[(run["method"], *(run[name] for name in table.rows))].append(run)
+    order = sorted(found, key=lambda key: (METHODS.index(key[0]), key[1:]))
+    return {key: sorted(found[key], key=lambda run: int(run["seed"])) for key in order}
+
+
+def _numbers(runs: list[dict], column: str, digits: int, scale: float = 1) -> str:
+    return ", ".join(
+        f"{scale * float(run[column]):.{digits}f}" if run[column] else "-" for run in runs
+    )
+
+
+def markdown(table: Table, runs: list[dict[str, str]]) -> str:
+    lines = [
+        "| method | DSC of each seed | size ratio | r | between images |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for (method, *more), seeds in groups(table, runs).items():
+        label = ", ".join([f"`{method}`", *filter(None, more)])
+        cells = (
+            label,
+            _numbers(seeds, "dsc", 1, 100),
+            _numbers(seeds, "size_ratio", 2),
+            _numbers(seeds, "size_correlation", 2),
+            _numbers(seeds, "mean_pairwise_dsc", 0, 100),
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def filled(page: str, runs: list[dict[str, str]]) -> str:
+    """The page with each table made anew."""
+
+    def table(match: re.Match) -> str:
+        return f"{match[1]}\n{markdown(TABLES[match[2]], runs)}\n<!-- end -->"
+
+    return re.sub(r"(<!-- table: ([\w-]+) -->)\n.*?<!-- end -->", table, page, flags=re.DOTALL)
+
+
+def draw(runs: list[dict[str, str]]) -> None:
+    """One panel a data set: the DSC of each run by method, a dot a seed."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "results"
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(LABELS), figsize=(2.6 * len(LABELS), 3.2), sharey=True)
+    for axis, (name, label) in zip(axes, LABELS.items(), strict=True):
+        best = {}  # the better of the rows of a method: with or without the image before D
+        for key, seeds in groups(TABLES[name], runs).items():
+            values = [100 * float(run["dsc"]) for run in seeds]
+            mean = sum(values) / len(values)
+            if key[0] not in best or mean > best[key[0]][0]:
+                best[key[0]] = (mean, values)
+        for method, (mean, values) in best.items():
+            place = METHODS.index(method)
+            color = "#D55E00" if method.endswith("_crf") else "#0072B2"
+            axis.barh(place, mean, color=color, alpha=0.35)
+            axis.plot(values, [place] * len(values), "o", color=color, markersize=4)
+        axis.set_title(label, fontsize=10)
+        axis.set_xlim(0, 100)
+    axes[0].set_yticks(range(len(METHODS)), METHODS)
+    axes[0].invert_yaxis()
+    figure.supxlabel("DSC x 100 on the test images, a dot a seed", fontsize=10)
+    figure.tight_layout()
+    FIGURE.parent.mkdir(exist_ok=True)
+    figure.savefig(FIGURE, metadata={"Date": None})
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing, say whether it is new")
+    check = parser.parse_args().check
+    runs = read_runs()
+    page = PAGE.read_text(encoding="utf-8")
+    new = filled(page, runs)
+    if check:
+        print("docs/results.md is", "current" if new == page else "not what the CSV says")
+        return int(new != page)
+    PAGE.write_text(new, encoding="utf-8")
+    draw(runs)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

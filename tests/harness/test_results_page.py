@@ -1,0 +1,43 @@
+"""The page of results says what the table of measured runs says."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "docs" / "make_results.py"
+
+
+def check(script):
+    return subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """The page, its script and its runs where a test may change them."""
+    for name in ("make_results.py", "results.md", "measurements/runs.csv"):
+        target = tmp_path / name
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes((ROOT / "docs" / name).read_bytes())
+    return tmp_path
+
+
+def test_the_page_is_current():
+    done = check(SCRIPT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_another_number_in_the_runs_is_noticed(copy):
+    runs = copy / "measurements" / "runs.csv"
+    rows = runs.read_text().splitlines()
+    column = rows[0].split(",").index("dsc")
+    wanted = next(
+        i for i, row in enumerate(rows) if row.startswith("acdc_lv,fs_ce,0,60,") and ",0.02," in row
+    )
+    cells = rows[wanted].split(",")
+    cells[column] = "0.1234"
+    rows[wanted] = ",".join(cells)
+    runs.write_text("\n".join(rows) + "\n")
+    assert check(copy / "make_results.py").returncode == 1
