@@ -17,6 +17,9 @@ BAD_INPUT = 2
 FAILED_CHECK = 1
 INTERRUPTED = 130
 
+SHORT = {"--crf": "--crf.weight"}
+"""Options that have a short form."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit status.
@@ -118,6 +121,7 @@ def _normalised(words: Sequence[str], switches: set[str]) -> list[str]:
             continue
         name, equals, value = word.partition("=")
         name = "--" + name[2:].replace("-", "_")
+        name = SHORT.get(name, name)
         following = words[index + 1].lower() if index + 1 < len(words) else "--"
         if name[2:] in switches and not equals and following not in ("true", "false"):
             equals, value = "=", "true"

@@ -184,7 +184,7 @@ def _predict(options: Any) -> None:
 def _compare_arguments(parser: Any, words: Sequence[str]) -> None:
     preset = "small" if given(words, "data") else "demo"
     add_config(parser, words, preset, skip={"method", "seed"})
-    parser.add_argument("--methods", type=str, nargs="+", help="default: all seven")
+    parser.add_argument("--methods", type=str, nargs="+", help="default: all nine")
     parser.add_argument("--seeds", type=int, nargs="+", help="default: 0 1 2; demo: 0")
     parser.add_argument("--jobs", type=int | None, default=None, help="trainings at a time")
     parser.add_argument(

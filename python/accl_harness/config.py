@@ -9,39 +9,34 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .data.options import Augmentation, ImageAugmentation, WeakOptions
+from .data.options import (
+    Augmentation,
+    CRFOptions,
+    ImageAugmentation,
+    ReferenceKind,
+    ReferenceOptions,
+    WeakOptions,
+)
 from .errors import UserError
 from .methods import METHODS, PAPER_BOUNDS, Method
 
 MethodName = Literal[
-    "weak_ce", "partial_ce", "sccl", "partial_accl", "unpaired_accl", "paired_accl", "fs_ce"
+    "weak_ce",
+    "partial_ce",
+    "sccl",
+    "partial_accl",
+    "unpaired_accl",
+    "paired_accl",
+    "fs_ce",
+    "sccl_crf",
+    "accl_crf",
 ]
 PresetName = Literal["small", "paper", "demo"]
 BoundsName = Literal["training", "none", "paper_disc", "paper_cup", "paper_lv", "paper_pupil"]
-ReferenceKind = Literal["own_weak", "unpaired", "paired", "folder", "augmented"]
 
 SIZE_WEIGHT = 0.01
 MIN_ACCL_SIZE = 24
 """The smallest size of which D makes a score: 24, 12, 6, 3, 2, 1."""
-
-
-@dataclass(frozen=True)
-class ReferenceOptions:
-    """The masks that the discriminator sees as real."""
-
-    kind: ReferenceKind | None = None
-    """own_weak: the image's own weak mask. unpaired: a mask drawn from the training set. paired:
-    the image's own mask. folder: a mask drawn from ``folder``. augmented: random translation,
-    flip, scaling, rotation and warping of the masks of ``folder``, or of ``painted`` training
-    masks. Default: folder where one is named, else what the method says."""
-    folder: str | None = None
-    """Folder of painted or synthetic masks; default for kind folder: DATA/train/references."""
-    painted: int = 5
-    """With kind augmented and no folder: how many training masks count as painted by hand."""
-    count: int = 200
-    """With kind augmented: how many masks are made."""
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    """With kind augmented: ranges of the random changes."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ class TrainConfig:
     data: str | None = None
     """Data set: ROOT with {train,test}/{images,masks}."""
     method: MethodName = "unpaired_accl"
-    """Method of the paper's Table 1."""
+    """Method of the paper's Table 1, or sccl_crf or accl_crf, which look at the image as well."""
     out: str | None = None
     """Run folder."""
     preset: PresetName = "small"
@@ -75,6 +70,8 @@ class TrainConfig:
     """Reference masks of the discriminator."""
     augment: ImageAugmentation = field(default_factory=ImageAugmentation)
     """Random moves of the training images with their labels and reference masks."""
+    crf: CRFOptions = field(default_factory=CRFOptions)
+    """Gated CRF; ``--crf W`` is short for ``--crf.weight W``."""
 
     size: int = 128
     """Images are resized to size x size pixels."""
@@ -102,18 +99,29 @@ class TrainConfig:
     betas: tuple[float, float] = (0.5, 0.999)
     """Of Adam."""
     alpha: float | None = None
-    """Weight of ACCL, 0 for off; default: the method's (1e-3 partial, 1e-2 unpaired, paired)."""
+    """Weight of ACCL, 0 for off; default: the method's (1e-3 partial, 1e-2 unpaired and
+    paired, 0.3 accl_crf)."""
     alpha_scale: float = 1.0
-    """Factor of the method's default weight of ACCL, and of the paper's with ``--paper-settings``;
-    without effect where ``alpha`` is given."""
+    """Factor of the default weight of ACCL of the paper's methods, and of the paper's own with
+    ``--paper-settings``; without effect where ``alpha`` is given."""
     size_weight: float | None = None
     """Weight of the size penalty, 0 for off; default: 0.01 for sccl, else 0."""
     bounds: BoundsName | tuple[float, float] = "training"
     """Size bounds a, b in pixels at the working size; training: 0.9 min and 1.1 max of the sizes
     of the training masks; paper_*: the paper's, scaled from 256 x 256."""
-    conditional: bool = True
+    size_prior: float | None = None
+    """Weight of the soft size prior, which draws each image's size to the reference masks' (mean
+    and deviation of their logarithm), 0 for off; default: 0.1 for accl_crf, else 0."""
+    conditional: bool | None = None
     """The discriminator sees the image beside the mask. With masks of other images that can teach
-    it that what follows the image's edges is no reference mask; then try false."""
+    it that what follows the image's edges is no reference mask; then try false. Default: false for
+    accl_crf, else true."""
+    soften: float | None = None
+    """Gaussian blur of the reference masks before the discriminator sees them, standard deviation
+    in pixels: it tells hard masks from probabilities at once; default: 1 for accl_crf, else 0."""
+    d_noise: float | None = None
+    """Standard deviation of Gaussian noise on all masks that the discriminator sees; default: 0.2
+    for accl_crf, else 0."""
     criterion: Literal["lsgan", "vanilla", "hinge"] = "lsgan"
     """Adversarial loss."""
     discriminator_scale: float = 1.0
@@ -144,7 +152,9 @@ class TrainConfig:
         """alpha of eq. (4), 0 where ACCL is off."""
         if self.alpha is not None:
             return self.alpha
-        return self.alpha_scale * self.table_row.alpha if self.table_row.accl else 0.0
+        row = self.table_row
+        scale = self.alpha_scale if row.in_paper else 1.0
+        return scale * row.alpha if row.accl else 0.0
 
     @property
     def penalty_weight(self) -> float:
@@ -152,6 +162,43 @@ class TrainConfig:
         if self.size_weight is not None:
             return self.size_weight
         return SIZE_WEIGHT if self.table_row.size else 0.0
+
+    @property
+    def crf_weight(self) -> float | None:
+        """Weight of the gated CRF, 0 where it is off; None: by ``crf.cost``."""
+        if self.crf.weight is not None:
+            return self.crf.weight
+        return None if self.table_row.crf and self.crf.cost > 0 else 0.0
+
+    @property
+    def prior_weight(self) -> float:
+        """Weight of the soft size prior, 0 where it is off."""
+        return self.table_row.size_prior if self.size_prior is None else self.size_prior
+
+    @property
+    def sees_image(self) -> bool:
+        """Whether the discriminator sees the image."""
+        return self.table_row.conditional if self.conditional is None else self.conditional
+
+    @property
+    def softening(self) -> float:
+        """Standard deviation of the reference masks' blur in pixels."""
+        return self.table_row.soften if self.soften is None else self.soften
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of the noise on what the discriminator sees."""
+        return self.table_row.noise if self.d_noise is None else self.d_noise
+
+    @property
+    def uses_references(self) -> bool:
+        """Whether any term asks the reference masks."""
+        return self.accl_weight > 0 or self.asks_masks
+
+    @property
+    def asks_masks(self) -> bool:
+        """Whether a term's numbers are measured on the reference masks."""
+        return self.prior_weight > 0 or self.crf_weight is None
 
     @property
     def reference_kind(self) -> ReferenceKind:
@@ -209,7 +256,7 @@ def check_config(config: TrainConfig) -> None:
     _choice("method", config.method, METHODS)
     for name in ("size", "width", "epochs", "batch_size", "devices", "checkpoint_every"):
         _require(getattr(config, name) >= 1, config, name, "at least 1")
-    for name in ("alpha", "alpha_scale", "size_weight"):
+    for name in ("alpha", "alpha_scale", "size_weight", "size_prior", "soften", "d_noise"):
         value = getattr(config, name)
         _require(value is None or 0 <= value < math.inf, config, name, "0 or more")
     _require(config.seed >= 0, config, "seed", "0 or more")
@@ -222,11 +269,11 @@ def check_config(config: TrainConfig) -> None:
     if config.accl_weight > 0:
         wanted = f"at least {MIN_ACCL_SIZE} with ACCL, whose discriminator halves it three times"
         _require(config.size >= MIN_ACCL_SIZE, config, "size", wanted)
-        if config.references.folder and config.reference_kind not in ("folder", "augmented"):
-            raise UserError(
-                f"references.folder goes with references.kind folder or augmented, "
-                f"got {config.reference_kind}"
-            )
+    folder, kind = config.references.folder, config.reference_kind
+    if config.uses_references and folder and kind not in ("folder", "augmented"):
+        raise UserError(
+            f"references.folder goes with references.kind folder or augmented, got {kind}"
+        )
     if config.cuda_graph and config.precision == "16":
         raise UserError(
             "cuda_graph does not go with precision 16, whose loss scaling looks at "
@@ -238,8 +285,21 @@ def check_config(config: TrainConfig) -> None:
         raise UserError(f"bounds must be a lower and an upper size, got {list(config.bounds)}")
 
 
+_OF_ACCL = (
+    "references",
+    "alpha_scale",
+    "conditional",
+    "soften",
+    "d_noise",
+    "criterion",
+    "discriminator_scale",
+)
+
+
 def refuse_idle_options(config: TrainConfig) -> None:
     """Refuse options of ACCL with a method that has none; ``alpha`` turns it on for any.
+
+    ``references`` count for the size prior and the CRF's default weight as well.
 
     Raises:
         UserError: naming the option.
@@ -247,7 +307,9 @@ def refuse_idle_options(config: TrainConfig) -> None:
     if config.table_row.accl or config.alpha is not None:
         return
     preset = make_config(config.preset)
-    for name in ("references", "alpha_scale", "conditional", "criterion", "discriminator_scale"):
+    for name in _OF_ACCL:
+        if name == "references" and config.uses_references:
+            continue
         if getattr(config, name) != getattr(preset, name):
             raise UserError(
                 f"{name} counts with ACCL alone, and method {config.method} has none; leave it "
@@ -317,6 +379,7 @@ def load_config(path: Path) -> TrainConfig:
         references["augmentation"] = Augmentation(**references["augmentation"])
         content["references"] = ReferenceOptions(**references)
         content["augment"] = ImageAugmentation(**content.get("augment", {}))
+        content["crf"] = CRFOptions(**content.get("crf", {}))
         content["betas"] = tuple(content["betas"])
         if not isinstance(content["bounds"], str):
             content["bounds"] = tuple(content["bounds"])

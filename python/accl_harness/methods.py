@@ -1,4 +1,4 @@
-"""The seven methods of the paper's Table 1: what each is trained on and against.
+"""The seven methods of the paper's Table 1 and two beyond it: what each is trained on and against.
 
 =================  =====================  ==================  =================================
 method             data term              constraint          reference masks R of D
@@ -10,7 +10,16 @@ method             data term              constraint          reference masks R 
 ``unpaired_accl``  partial CE             ACCL                a mask drawn from the training set
 ``paired_accl``    partial CE             ACCL                the image's own mask
 ``fs_ce``          BCE with the full mask
+-----------------  ---------------------  ------------------  ---------------------------------
+``sccl_crf``       partial CE             size penalty,
+                                          gated CRF
+``accl_crf``       partial CE             ACCL, gated CRF,    a mask drawn from the training set,
+                                          size prior          softened; D sees it alone, in noise
 =================  =====================  ==================  =================================
+
+The gated CRF is what none of the paper's terms is: a look at the image. With it the masks of other
+images teach the shape of objects whose extent the image gives; without it they can teach a network
+one mask for all images.
 
 The binary cross-entropy of all pixels is the partial cross-entropy with every pixel labelled, so
 one operation serves all methods; they differ in the labels it is given.
@@ -35,6 +44,12 @@ class Method:
         accl: whether the adversarial term is on by default.
         reference_kind: what D sees as real where ACCL is on, unless the config says otherwise.
         alpha: default weight of ACCL for data that are not the paper's.
+        crf: whether the gated CRF is on by default.
+        size_prior: default weight of the soft size prior.
+        conditional: whether D sees the image beside the mask by default.
+        soften, noise: default standard deviations of the Gaussian blur of the reference masks, in
+            pixels, and of the noise on all masks that D sees.
+        in_paper: whether it is one of the paper's seven.
     """
 
     data_term: Labels
@@ -42,6 +57,12 @@ class Method:
     accl: bool = False
     reference_kind: str = "unpaired"
     alpha: float = 1e-2
+    crf: bool = False
+    size_prior: float = 0.0
+    conditional: bool = True
+    soften: float = 0.0
+    noise: float = 0.0
+    in_paper: bool = True
 
 
 METHODS: dict[str, Method] = {
@@ -52,6 +73,18 @@ METHODS: dict[str, Method] = {
     "unpaired_accl": Method("weak", accl=True),
     "paired_accl": Method("weak", accl=True, reference_kind="paired"),
     "fs_ce": Method("full"),
+    "sccl_crf": Method("weak", size=True, crf=True, in_paper=False),
+    "accl_crf": Method(
+        "weak",
+        accl=True,
+        alpha=0.3,
+        crf=True,
+        size_prior=0.1,
+        conditional=False,
+        soften=1.0,
+        noise=0.2,
+        in_paper=False,
+    ),
 }
 
 PAPER_BOUNDS: dict[str, tuple[float, float]] = {

@@ -78,7 +78,7 @@ def switches_of(kind: type, prefix: str = "") -> set[str]:
     """Names of the on-off fields of a dataclass and of the dataclasses in it."""
     found = set()
     for name, hint in get_type_hints(kind).items():
-        if hint is bool:
+        if hint in (bool, bool | None):
             found.add(prefix + name)
         elif is_dataclass(hint):
             found |= switches_of(hint, f"{prefix}{name}.")

@@ -180,7 +180,7 @@ def lockstep(
                 break
             for trainer, batch in zip((first, second), pair, strict=True):
                 torch.manual_seed(done)
-                trainer.step.sums.zero_()
+                trainer.step.forget()
                 trainer.step(batch)
             for name, value in _step_deviations(first, second).items():
                 # max() would pass over a NaN.

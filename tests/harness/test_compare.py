@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from accl_harness.config import ReferenceOptions, make_config
-from accl_harness.data.options import WeakOptions
+from accl_harness.data.options import CRFOptions, WeakOptions
 from accl_harness.data.phantom import write_phantom
 from accl_harness.errors import CheckFailed, UserError
 from accl_harness.methods import METHODS
@@ -177,10 +177,13 @@ def test_bad_data_is_told_before_any_training(tmp_path, monkeypatch):
         ({"paper_settings": True}, "--paper-settings: wanted --paper-row as well"),
         ({"paper_settings": True, "paper_row": "cup", "alpha": 0.1}, "wanted no --alpha"),
         ({"methods": ["sccl"], "alpha": 0.1}, "--alpha: counts for partial_accl, unpaired_accl"),
-        ({"methods": ["paired_accl"], "size_weight": 0.1}, "--size-weight: counts for sccl alone"),
+        (
+            {"methods": ["paired_accl"], "size_weight": 0.1},
+            "--size-weight: counts for sccl, sccl_crf alone",
+        ),
         (
             {"methods": ["paired_accl"], "references": ReferenceOptions(kind="folder")},
-            "--references: counts for unpaired_accl alone",
+            "--references: counts for unpaired_accl, sccl_crf, accl_crf alone",
         ),
     ],
 )
@@ -219,12 +222,23 @@ def test_plan_gives_each_method_its_own_options(data, tmp_path):
     configs = {config.method: config for config in plan(base, None, [4])}
     assert list(configs) == list(METHODS)
     accl = {method for method, config in configs.items() if config.accl_weight > 0}
-    assert accl == {"partial_accl", "unpaired_accl", "paired_accl"}
-    assert {m for m, config in configs.items() if config.penalty_weight > 0} == {"sccl"}
+    assert accl == {"partial_accl", "unpaired_accl", "paired_accl", "accl_crf"}
+    assert {m for m, c in configs.items() if c.penalty_weight > 0} == {"sccl", "sccl_crf"}
     assert configs["paired_accl"].alpha == 0.5
     assert configs["sccl"].size_weight == 0.25
     assert {config.seed for config in configs.values()} == {4}
     assert Path(configs["sccl"].out) == tmp_path / "runs" / "sccl-seed4"
+
+
+def test_terms_beyond_the_paper_are_kept_from_its_methods(data, tmp_path):
+    options = {"crf": CRFOptions(weight=0.5), "size_prior": 0.3, "soften": 2.0, "d_noise": 0.1}
+    base = tiny(data, tmp_path, **options)
+    for config in plan(base, None, [0]):
+        beyond = config.method in ("sccl_crf", "accl_crf")
+        assert (config.crf_weight, config.prior_weight) == ((0.5, 0.3) if beyond else (0, 0))
+        assert (config.softening, config.noise) == ((2.0, 0.1) if beyond else (0, 0))
+    with pytest.raises(UserError, match="--crf: counts for sccl_crf, accl_crf alone"):
+        plan(base, ["sccl", "fs_ce"], [0])
 
 
 def test_seeds_are_the_outer_loop(data, tmp_path):

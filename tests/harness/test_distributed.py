@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from accl_harness.config import save_config
+from accl_harness.data.options import CRFOptions, ImageAugmentation
 from accl_harness.errors import UserError
 from accl_harness.training import run_training
 from accl_harness.training.checkpoint import load_checkpoint
@@ -28,9 +29,18 @@ OPTIONS = {
 }
 
 
+BEYOND = {
+    "crf": CRFOptions(weight=0.5),
+    "size_prior": 0.5,
+    "soften": 1.0,
+    "augment": ImageAugmentation(shift=0.25, grey=0.2),
+}
+
+
 @pytest.mark.slow
-def test_two_processes_equal_one_with_the_same_global_batch(tmp_path):
-    config = small_config(data=str(phantom_folder(tmp_path)), limit=4, **OPTIONS)
+@pytest.mark.parametrize("more", [{}, BEYOND], ids=["paper", "beyond"])
+def test_two_processes_equal_one_with_the_same_global_batch(tmp_path, more):
+    config = small_config(data=str(phantom_folder(tmp_path)), limit=4, **OPTIONS, **more)
     alone = run_training(config.replace(out=str(tmp_path / "alone")), quiet=True)
     together = tmp_path / "together"
     save_config(config.replace(out=str(together)), tmp_path / "config.yaml")

@@ -1,4 +1,4 @@
-"""The seven methods are those of the paper's table, in labels, terms and reference masks."""
+"""Seven methods are those of the paper's table, in labels, terms and reference masks."""
 
 import pytest
 import torch
@@ -20,7 +20,18 @@ TABLE = {
 
 
 def test_all_seven_are_there_in_the_order_of_the_table():
-    assert list(METHODS) == list(TABLE)
+    assert [name for name, row in METHODS.items() if row.in_paper] == list(TABLE)
+    assert list(METHODS)[:7] == list(TABLE)
+
+
+def test_two_go_beyond_the_table():
+    sccl, accl = (small_config(method=method) for method in ("sccl_crf", "accl_crf"))
+    assert (sccl.accl_weight, sccl.penalty_weight, sccl.prior_weight) == (0, 0.01, 0)
+    assert (accl.accl_weight, accl.penalty_weight, accl.prior_weight) == (0.3, 0, 0.1)
+    assert (accl.softening, accl.noise, accl.sees_image) == (1.0, 0.2, False)
+    assert accl.reference_kind == "unpaired"
+    assert sccl.crf_weight is None is accl.crf_weight
+    assert accl.replace(alpha_scale=20.0).accl_weight == 0.3
 
 
 @pytest.mark.parametrize("method", TABLE)

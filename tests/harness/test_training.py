@@ -60,7 +60,7 @@ def test_step_equals_a_plainly_written_one(norm, terms):
         size_weight=config.penalty_weight,
         bounds=trainer.bounds,
     )
-    step.sums.zero_()
+    step.forget()
     losses = []
     for epoch in (1, 2):
         for batch in trainer.data.epoch(epoch):
@@ -108,7 +108,7 @@ def test_generator_learns_through_the_updated_discriminator():
     with torch.no_grad():
         probabilities = step.generator(batch.images).sigmoid()
     before = weights(step.discriminator)
-    step.sums.zero_()
+    step.forget()
     step(batch)
     assert not torch.equal(before[0], step.discriminator.layers[0].weight)
     with torch.no_grad():
@@ -122,7 +122,7 @@ def test_statistics_count_pixels_and_overlap():
     last = trainer.step.generator.decoder[0][-1]
     torch.nn.init.zeros_(last.weight)
     torch.nn.init.constant_(last.bias, 5.0)
-    trainer.step.sums.zero_()
+    trainer.step.forget()
     batch = next(iter(trainer.data.epoch(1)))
     trainer.step(batch)
     found = dict(zip(STATISTICS, trainer.step.sums.tolist(), strict=True))

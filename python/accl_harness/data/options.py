@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from ..errors import UserError
@@ -11,6 +12,7 @@ from ..errors import UserError
 UNLABELLED = 255
 """Weak label of a pixel that no loss looks at."""
 
+ReferenceKind = Literal["own_weak", "unpaired", "paired", "folder", "augmented"]
 Strategy = Literal["auto", "erosion", "disc", "centroid_disc", "box", "scribble"]
 
 
@@ -95,9 +97,29 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
+class ReferenceOptions:
+    """The masks that the discriminator sees as real."""
+
+    kind: ReferenceKind | None = None
+    """own_weak: the image's own weak mask. unpaired: a mask drawn from the training set. paired:
+    the image's own mask. folder: a mask drawn from ``folder``. augmented: random translation,
+    flip, scaling, rotation and warping of the masks of ``folder``, or of ``painted`` training
+    masks. Default: folder where one is named, else what the method says."""
+    folder: str | None = None
+    """Folder of painted or synthetic masks; default for kind folder: DATA/train/references."""
+    painted: int = 5
+    """With kind augmented and no folder: how many training masks count as painted by hand."""
+    count: int = 200
+    """With kind augmented: how many masks are made."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    """With kind augmented: ranges of the random changes."""
+
+
+@dataclass(frozen=True)
 class ImageAugmentation:
     """Ranges of one random move per training image and step, of all that belongs to it: image,
-    labels, mask and reference mask. The defaults move nothing, as the paper."""
+    labels, mask and reference mask; and of one change of the image's grey values. The defaults
+    change nothing, as the paper."""
 
     shift: float = 0.0
     """Largest move along each axis, as a fraction of the image's side."""
@@ -108,6 +130,9 @@ class ImageAugmentation:
     scale: float = 1.0
     """Largest enlargement; the largest reduction is its reciprocal. Sizes change with it, the
     bounds of the size penalty do not."""
+    grey: float = 0.0
+    """Largest change of the grey values (black 0, white 1): with 0.2 a factor from 1 / 1.2 to 1.2,
+    an offset from -0.2 to 0.2 and a gamma from 1 / 1.2 to 1.2."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.shift < 1:
@@ -116,3 +141,41 @@ class ImageAugmentation:
             raise UserError(f"augment.rotation: wanted 0 to 180 degrees, got {self.rotation}")
         if not 1 <= self.scale < math.inf:
             raise UserError(f"augment.scale: wanted 1 or more, got {self.scale}")
+        if not 0 <= self.grey < math.inf:
+            raise UserError(f"augment.grey: wanted 0 or more, got {self.grey}")
+
+    @property
+    def moves(self) -> bool:
+        """Whether anything changes its place."""
+        return dataclasses.replace(self, grey=0.0) != ImageAugmentation()
+
+
+@dataclass(frozen=True)
+class CRFOptions:
+    """The gated CRF: pixels of like grey value near each other shall get the same label."""
+
+    weight: float | None = None
+    """Weight of the term, 0 for off. Default: 0, but with sccl_crf and accl_crf as much as gives
+    the reference masks ``cost`` in an image without edges."""
+    cost: float = 0.73
+    """With those two and no ``weight``: what the term costs a reference mask, on average, where
+    the image has no edges."""
+    radius: int = 5
+    """Pixels from a pixel to the edge of its window."""
+    sigma_space: float = 6.0
+    """Distance in pixels at which the tie of two pixels has fallen to 0.6."""
+    sigma_image: float | None = None
+    """Difference of grey values, of images in [-1, 1], at which the tie has fallen to 0.6; default:
+    twice the median difference of neighbouring pixels of the training images."""
+
+    def __post_init__(self) -> None:
+        for name in ("weight", "cost"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise UserError(f"crf.{name}: wanted 0 or more, got {value}")
+        if self.radius < 1:
+            raise UserError(f"crf.radius: wanted at least 1, got {self.radius}")
+        for name in ("sigma_space", "sigma_image"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"crf.{name}: wanted above 0, got {value}")

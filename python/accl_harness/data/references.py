@@ -7,22 +7,22 @@ image's own weak mask, masks of other images, its own mask, or masks that were p
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..errors import UserError
 from .augment import augment
 from .dataset import Dataset
 from .formats import list_files, read_image, refuse_full, stem_of, write_mask
-from .options import Augmentation
+from .options import Augmentation, ReferenceKind
 from .pixels import binary_mask, resize_mask
-
-Kind = Literal["own_weak", "unpaired", "paired", "folder", "augmented"]
 
 
 @dataclass
@@ -56,7 +56,7 @@ class ReferenceBank:
 
 
 def make_bank(
-    kind: Kind,
+    kind: ReferenceKind,
     dataset: Dataset,
     *,
     folder: str | Path | None = None,
@@ -98,10 +98,26 @@ def make_bank(
             sources = _painted(dataset, painted, seed)
         masks = [made.mask for made in augment(sources, n, seed, augmentation)]
     else:
-        known = ", ".join(get_args(Kind))
+        known = ", ".join(get_args(ReferenceKind))
         raise UserError(f"references: wanted one of {known}, got {kind!r}")
     resized = np.stack([resize_mask(mask, size) for mask in masks])
     return ReferenceBank(torch.from_numpy(resized), matched=False)
+
+
+def soften(masks: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of floating masks [b, 1, H, W], standard deviation in pixels.
+
+    Over the border the outermost values go on.
+    """
+    if sigma == 0:
+        return masks
+    reach = max(1, math.ceil(3 * sigma))
+    steps = torch.arange(-reach, reach + 1, device=masks.device, dtype=masks.dtype)
+    weights = torch.exp(-0.5 * (steps / sigma) ** 2)
+    weights = weights / weights.sum()
+    rows = F.pad(masks, (0, 0, reach, reach), mode="replicate")
+    rows = F.conv2d(rows, weights.view(1, 1, -1, 1))
+    return F.conv2d(F.pad(rows, (reach, reach, 0, 0), mode="replicate"), weights.view(1, 1, 1, -1))
 
 
 def read_masks(source: str | Path, mask_threshold: float | None = None) -> dict[str, np.ndarray]:

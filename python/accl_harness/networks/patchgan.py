@@ -44,4 +44,4 @@ class PatchGAN(nn.Module):
 
 def build_discriminator(config: TrainConfig) -> PatchGAN:
     """The discriminator of ``config``, freshly initialised from torch's global RNG."""
-    return PatchGAN(config.width, config.norm, config.conditional)
+    return PatchGAN(config.width, config.norm, config.sees_image)

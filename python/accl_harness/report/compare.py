@@ -21,6 +21,10 @@ DEMO_SEEDS, DATA_SEEDS = (0,), (0, 1, 2)
 PHANTOM = {"n_train": 60, "n_test": 20, "shape": "disc", "seed": 0}
 
 
+_BEYOND = ("crf", "size_prior", "soften", "d_noise")
+"""Options of the terms that the paper's methods do not have."""
+
+
 def compare(
     base: TrainConfig,
     *,
@@ -37,8 +41,9 @@ def compare(
         base: options of every run; `method` and `seed` are set for each, `out` is the folder of
             the comparison. `data=None` makes a phantom set in `OUT/phantom` (preset `demo`).
             `alpha` counts for the methods with ACCL, `size_weight` for `sccl`, `references`
-            for `unpaired_accl` alone; without any of those it is refused.
-        methods: names from `methods.METHODS`; None takes all seven.
+            for the methods with masks of other images; without any of those it is refused. `crf`,
+            `size_prior`, `soften` and `d_noise` count for the two methods beyond the paper.
+        methods: names from `methods.METHODS`; None takes all nine.
         seeds: None takes 0 for the demo, else 0, 1, 2.
         jobs: trainings at a time, each with its share of the cores; None: one for each core on a
             CPU, one on a GPU.
@@ -129,10 +134,13 @@ def _refuse_unused(base: TrainConfig, methods: Sequence[str]) -> None:
     """An option that none of the methods would take is a mistake, not a default."""
     references = None if base.references == ReferenceOptions() else base.references
     adversarial = [name for name, row in METHODS.items() if row.accl]
+    beyond = [name for name, row in METHODS.items() if not row.in_paper]
+    extra = {name: _set(base, name) for name in _BEYOND}
     for option, value, takers in (
         ("--alpha", base.alpha, adversarial),
         ("--size-weight", base.size_weight, [name for name, row in METHODS.items() if row.size]),
-        ("--references", references, ["unpaired_accl"]),
+        ("--references", references, [name for name in METHODS if _other_masks(name)]),
+        *((f"--{name.replace('_', '-')}", value, beyond) for name, value in extra.items()),
     ):
         if value is not None and not set(takers) & set(methods):
             raise UserError(
@@ -141,19 +149,33 @@ def _refuse_unused(base: TrainConfig, methods: Sequence[str]) -> None:
             )
 
 
+def _other_masks(method: str) -> bool:
+    """Whether a method's reference masks are those of other images, which options may replace."""
+    row = METHODS[method]
+    return (row.accl or row.crf) and row.reference_kind == "unpaired"
+
+
+def _set(config: TrainConfig, name: str) -> object:
+    """The option's value where it is not the default, else None."""
+    value = getattr(config, name)
+    return None if value == getattr(TrainConfig(), name) else value
+
+
 def _for_method(base: TrainConfig, method: str, paper_settings: str | None) -> TrainConfig:
     row = METHODS[method]
-    own_references = method == "unpaired_accl"
+    plain = TrainConfig()
     config = base.replace(
         method=method,
         alpha=base.alpha if row.accl else None,
         size_weight=base.size_weight if row.size else None,
-        references=base.references if own_references else ReferenceOptions(),
+        references=base.references if _other_masks(method) else ReferenceOptions(),
+        **({name: getattr(plain, name) for name in _BEYOND} if row.in_paper else {}),
     )
     if paper_settings is None:
         return config
     ratio, bounds, alphas = paper.SETTINGS[paper_settings]
-    alpha = base.alpha_scale * alphas[method] if row.accl else None
+    # The paper has no weight for a method of ours: that keeps its own.
+    alpha = base.alpha_scale * alphas[method] if method in alphas else config.alpha
     return config.replace(weak=replace(config.weak, ratio=ratio), bounds=bounds, alpha=alpha)
 
 

@@ -25,6 +25,8 @@ CURVES = (
     ("accl", "ACCL, eq. (5)", "linear"),
     ("loss_d", "loss of D, eq. (6)", "linear"),
     ("d_real", "D(real) full, D(fake) dashed", "linear"),
+    ("size_prior", "size prior", "linear"),
+    ("crf", "gated CRF", "log"),
 )
 
 

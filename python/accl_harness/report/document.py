@@ -48,6 +48,8 @@ def write_comparison(
     figures = draw(out / "figures", results, folders, dataset, beside)
     settings = settings_of(configs, results, command)
     notes = protocol_notes(results, len(dataset), paper_row)
+    if not all(METHODS[method].in_paper for method in results):
+        notes = [*notes, paper.BEYOND]
     cautions = run_warnings(results)
     data = Path(configs[0].data).name
     title = f"{len(results)} methods on {data}"
@@ -172,7 +174,7 @@ def settings_of(
         ("random moves", _moves(base)),
         ("weight of ACCL", ", ".join(alphas)),
         ("reference masks", ", ".join(kinds)),
-        ("discriminator sees", "image and mask" if base.conditional else "the mask alone"),
+        ("discriminator sees", "image and mask" if base.sees_image else "the mask alone"),
         ("size bounds", f"{base.bounds}: {sizes}" if sizes else str(base.bounds)),
         ("weak labels", _weak_labels(base)),
         ("labelled pixels", ", ".join(f"{100 * ratio:.3g} %" for ratio in sorted(ratios))),

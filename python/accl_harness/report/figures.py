@@ -29,6 +29,8 @@ METHOD_COLOURS = {
     "unpaired_accl": "#009E73",
     "paired_accl": "#0072B2",
     "fs_ce": "#000000",
+    "sccl_crf": "#B59F00",
+    "accl_crf": "#D55E00",
 }
 OPACITY = 0.55
 TILE = 1.55  # inches

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ..config import TrainConfig
-from ..data.options import ImageAugmentation
+from ..data.references import ReferenceBank, soften
 from ..errors import UserError
 from ..methods import Labels
-from .moves import draw_moves, move
+from .moves import change_greys, draw_greys, draw_moves, inside, move
 from .runtime import network_dtype
 from .step import Batch
 
@@ -46,13 +46,21 @@ class TrainingData:
     Args:
         config: method, batch size, seed.
         dataset: ``data.Dataset`` with masks and weak labels.
-        bank: ``data.references.ReferenceBank``, or None where ACCL is off.
+        bank: what D sees as real, or None where ACCL is off.
         device: where the batches are wanted.
         rank, world: this process and the number of processes; each takes every ``world``-th
             image of a global batch, and knows from the labels what share of it that is.
     """
 
-    def __init__(self, config: TrainConfig, dataset, bank, device, rank: int = 0, world: int = 1):
+    def __init__(
+        self,
+        config: TrainConfig,
+        dataset,
+        bank: ReferenceBank | None,
+        device,
+        rank: int = 0,
+        world: int = 1,
+    ):
         self.config = config
         self.device = torch.device(device)
         self.bank = None if bank is None else bank.to(self.device)
@@ -78,42 +86,64 @@ class TrainingData:
         A last batch with fewer images than processes is left out.
         """
         generator = self._generator("order", epoch)
-        moves = None
-        if self.config.augment != ImageAugmentation():
-            moves = draw_moves(self.config.augment, len(self), self._generator("moves", epoch))
+        augment, moves, greys = self.config.augment, None, None
+        if augment.moves:
+            moves = draw_moves(augment, len(self), self._generator("moves", epoch))
+        if augment.grey:
+            greys = draw_greys(augment.grey, len(self), self._generator("greys", epoch))
         order = torch.randperm(len(self), generator=generator)
         for batch in order.split(self.config.batch_size):
             # Every process draws for the global batch, so that all draw the same.
             references = self.bank.draw(batch, generator) if self.bank is not None else None
             if len(batch) >= self.world:
-                yield self._part(batch, references, None if moves is None else moves[batch])
+                yield self._part(
+                    batch,
+                    references,
+                    None if moves is None else moves[batch],
+                    None if greys is None else greys[batch],
+                )
 
     def _generator(self, stream: str, epoch: int) -> torch.Generator:
         return torch.Generator().manual_seed(stream_seed(self.config.seed, stream, epoch))
 
-    def _part(self, batch: Tensor, references: Tensor | None, moves: Tensor | None) -> Batch:
+    def _part(
+        self,
+        batch: Tensor,
+        references: Tensor | None,
+        moves: Tensor | None,
+        greys: Tensor | None,
+    ) -> Batch:
         part = slice(self.rank, None, self.world)
         mine = batch[part]
         chosen = mine.to(self.device)
         images, labels = self.images[chosen], self.labels[chosen]
         masks = None if self.masks is None else self.masks[chosen]
         references = None if references is None else references[part].to(self.device)
-        labelled = self.labelled[batch]
+        labelled, seen, guide_share = self.labelled[batch], None, len(mine) / len(batch)
         if moves is not None:
             if self.world > 1:  # a move may push labels out of the frame, in any process's part
                 whole = move(self.labels[batch.to(self.device)], moves, smooth=False)
                 labelled = (whole != UNLABELLED).sum((1, 2)).cpu()
+            if self.config.crf_weight != 0:
+                seen = inside(moves, *images.shape[-2:])
+                guide_share = int(seen[part].sum()) / max(int(seen.sum()), 1)
+                seen = seen[part].to(self.device)
             moves = moves[part]
             images = move(images, moves, smooth=True)
             labels = move(labels, moves, smooth=False)
             masks = None if masks is None else move(masks, moves, smooth=False)
             references = None if references is None else move(references, moves, smooth=False)
+        if references is not None:
+            references = soften(references, self.config.softening)
         total = int(labelled.sum())
         return Batch(
-            images=images,
+            images=images if greys is None else change_greys(images, greys[part]),
             labels=labels,
             masks=masks,
             references=references,
+            guide=images if self.config.crf_weight != 0 else None,
+            seen=seen,
             image_share=len(mine) / len(batch),
             label_share=int(labelled[part].sum()) / total if total else 1.0,
+            guide_share=guide_share,
         )

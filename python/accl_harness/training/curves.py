@@ -21,6 +21,8 @@ COLUMNS = (
     "loss_d",
     "d_real",
     "d_fake",
+    "size_prior",
+    "crf",
     "size_ratio",
     "dsc",
 )

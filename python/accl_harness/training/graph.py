@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .step import Batch, TrainingStep
+from .step import Batch, Record, TrainingStep
 
 WARM_UP = 3
 """Steps before the recording: optimisers make their state, libraries choose their kernels."""
@@ -24,12 +24,17 @@ class GraphedStep:
         self.eager_steps = 0
         self.graph: torch.cuda.CUDAGraph | None = None
         self.static: Batch | None = None
+        self.record: Record | None = None
         self.stream = torch.cuda.Stream()
 
     @property
     def sums(self) -> Tensor:
         """The statistics' sums, see :class:`TrainingStep`."""
         return self.step.sums
+
+    def forget(self) -> None:
+        """Begin new sums."""
+        self.step.forget()
 
     def __call__(self, batch: Batch) -> None:
         """One update of D and of G."""
@@ -40,6 +45,8 @@ class GraphedStep:
         else:
             _copy(batch, self.static)
             self.graph.replay()
+            losses, overlaps, shares = self.record
+            self.step.records.append(Record(losses.clone(), overlaps.clone(), shares))
 
     def _eager(self, batch: Batch) -> None:
         # On the stream of the recording, so that the caching allocator and cuDNN meet it there.
@@ -56,14 +63,24 @@ class GraphedStep:
             labels=batch.labels.clone(),
             masks=None if batch.masks is None else batch.masks.clone(),
             references=None if batch.references is None else batch.references.clone(),
+            guide=None if batch.guide is None else batch.guide.clone(),
+            seen=None if batch.seen is None else batch.seen.clone(),
         )
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph, stream=self.stream):
             self.step(self.static)
+        self.record = self.step.records.pop()
 
 
 def _tensors(batch: Batch) -> list[Tensor]:
-    tensors = (batch.images, batch.labels, batch.masks, batch.references)
+    tensors = (
+        batch.images,
+        batch.labels,
+        batch.masks,
+        batch.references,
+        batch.guide,
+        batch.seen,
+    )
     return [tensor for tensor in tensors if tensor is not None]
 
 

@@ -19,7 +19,7 @@ from ..config import (
 )
 from ..data.dataset import Dataset, load_split, split_validation
 from ..data.fingerprint import RECORD, data_record, fingerprint, refuse_other_data
-from ..data.references import make_bank
+from ..data.references import ReferenceBank
 from ..errors import UserError
 from .batches import TrainingData, stream_seed
 from .checkpoint import disk_errors, load_checkpoint, save_checkpoint, write_atomically
@@ -28,6 +28,7 @@ from .graph import GraphedStep
 from .inference import TrainedRun, predict_probabilities
 from .ops import load_ops
 from .progress import Progress
+from .rules import gated_crf, reference_bank, size_prior, whole_objects
 from .runtime import gradient_sum, launch, loss_scaler
 from .schedule import learning_rate
 from .state import TrainingState
@@ -152,10 +153,11 @@ class Trainer:
             self.bounds = size_bounds(config, sizes)
         if config.penalty_weight > 0 and self.bounds is None:
             raise UserError("the size penalty needs bounds, but no training mask has an object")
+        bank = reference_bank(config, train)
         self.data = TrainingData(
             config,
             train,
-            _bank(config, train),
+            bank if config.accl_weight > 0 else None,
             fabric.device,
             fabric.global_rank,
             fabric.world_size,
@@ -168,7 +170,7 @@ class Trainer:
             self.state.generator,
             self.state.discriminator,
             (self.state.optimizer_g, self.state.optimizer_d),
-            self._objective(),
+            self._objective(train, bank, ops),
             ops,
             fabric.autocast,
             scaler,
@@ -176,8 +178,9 @@ class Trainer:
         )
         self.step = GraphedStep(step) if config.cuda_graph else step
 
-    def _objective(self) -> Objective:
+    def _objective(self, train: Dataset, bank: ReferenceBank | None, ops: Any) -> Objective:
         config, bounds = self.config, None
+        masks = whole_objects(config, train, bank) if config.asks_masks else None
         if config.penalty_weight > 0:
             bounds = torch.tensor(self.bounds, device=self.fabric.device)
         return Objective(
@@ -186,6 +189,9 @@ class Trainer:
             bounds,
             config.criterion,
             config.discriminator_scale,
+            config.noise,
+            size_prior(config.prior_weight, masks) if config.prior_weight > 0 else None,
+            gated_crf(config, train.images, masks, ops) if config.crf_weight != 0 else None,
         )
 
     def train_epoch(self, after_step: Callable[[], None]) -> Row:
@@ -197,7 +203,7 @@ class Trainer:
         self.state.generator.train()
         stream = f"dropout {self.fabric.global_rank}"
         torch.manual_seed(stream_seed(self.config.seed, stream, self.epoch))
-        self.step.sums.zero_()
+        self.step.forget()
         for batch in self.data.epoch(self.epoch):
             self.step(batch)
             after_step()
@@ -216,6 +222,10 @@ class Trainer:
             row |= dict.fromkeys(("accl", "loss_d", "d_real", "d_fake"))
         if self.config.penalty_weight == 0:
             row["size_penalty"] = None
+        if self.config.prior_weight == 0:
+            row["size_prior"] = None
+        if self.config.crf_weight == 0:
+            row["crf"] = None
         seen = min(len(self.data), self.data.steps * self.config.batch_size)
         size_ratio = sums["predicted"] / sums["truth"] if sums["truth"] else None
         dsc = sums["dsc"] / seen if self.data.masks is not None else None
@@ -307,19 +317,3 @@ def _load_data(config: TrainConfig) -> tuple[Dataset, Dataset | None, Dataset]:
     if validation is not None and validation.masks is None:
         raise UserError("validation needs masks, the training set has weak labels alone")
     return train, validation, test
-
-
-def _bank(config: TrainConfig, train: Dataset):
-    if config.accl_weight == 0:
-        return None
-    options = config.references
-    return make_bank(
-        config.reference_kind,
-        train,
-        folder=options.folder,
-        mask_threshold=config.mask_threshold,
-        augmentation=options.augmentation,
-        painted=options.painted,
-        n=options.count,
-        seed=config.seed,
-    )

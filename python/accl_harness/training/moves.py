@@ -1,4 +1,5 @@
-"""Random moves of the training images: shift, flip, rotation, scale, one affine map an image.
+"""Random changes of the training images: one affine map an image (shift, flip, rotation, scale),
+and other grey values.
 
 What belongs to an image moves with it. A network knows the place of a pixel (zero padding), and
 where the objects lie at one place it can meet a few labels with one shape for all images; moved
@@ -44,3 +45,26 @@ def move(values: Tensor, moves: Tensor, *, smooth: bool) -> Tensor:
         planes.float(), grid, mode=mode, padding_mode="border", align_corners=False
     )
     return moved.view_as(values).to(values.dtype)
+
+
+def inside(moves: Tensor, height: int, width: int) -> Tensor:
+    """Which pixels of the moved images were in the frame before: bool [b, H, W]."""
+    grid = F.affine_grid(moves, [len(moves), 1, height, width], align_corners=False)
+    return (grid.abs() <= 1).all(3)
+
+
+def draw_greys(reach: float, count: int, generator: torch.Generator) -> Tensor:
+    """Gain, offset and gamma for ``count`` images: float32 [count, 3]."""
+    draws = 2 * torch.rand(count, 3, generator=generator) - 1
+    factors = (1 + reach) ** draws
+    return torch.stack([factors[:, 0], reach * draws[:, 1], factors[:, 2]], 1)
+
+
+def change_greys(images: Tensor, greys: Tensor) -> Tensor:
+    """``images`` [b, 1, H, W] in [-1, 1] with other grey values, which may leave that range.
+
+    With black 0 and white 1 a value v becomes gain * v ** gamma + offset.
+    """
+    gain, offset, gamma = greys.to(images).view(-1, 3, 1, 1, 1).unbind(1)
+    values = ((images + 1) / 2).clamp(min=0) ** gamma
+    return 2 * (gain * values + offset) - 1

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-STATISTICS = (
+from .terms import GatedCRF, SizePrior
+
+LOSSES = (
     "loss_g",
     "partial_ce",
     "size_penalty",
@@ -19,12 +21,12 @@ STATISTICS = (
     "loss_d",
     "d_real",
     "d_fake",
-    "predicted",
-    "truth",
-    "dsc",
+    "size_prior",
+    "crf",
 )
-"""What a step adds to the sums: losses and mean scores of the batch (shares of it under DDP),
-predicted and true foreground pixels, and the sum of the images' DSC."""
+STATISTICS = (*LOSSES, "predicted", "truth", "dsc")
+"""The sums over an epoch's steps: losses and mean scores of the batch (shares of it under DDP),
+predicted and true foreground pixels, and the images' DSC."""
 
 
 @dataclass
@@ -38,16 +40,23 @@ class Batch:
     masks: Tensor | None = None
     """[b, H, W] uint8 {0, 1}; for the statistics alone."""
     references: Tensor | None = None
-    """[b, 1, H, W], floating {0, 1}: what D sees as real; None where ACCL is off."""
+    """[b, 1, H, W], floating in [0, 1]: what D sees as real; None where ACCL is off."""
+    guide: Tensor | None = None
+    """[b, 1, H, W], the moved images with their own grey values: what the CRF compares."""
+    seen: Tensor | None = None
+    """bool [b, H, W], the pixels that a move did not bring in from outside; None: all."""
     image_share: float = 1.0
     """This process's part of the global batch, in images."""
     label_share: float = 1.0
     """This process's part of the global batch, in labelled pixels."""
+    guide_share: float = 1.0
+    """This process's part of the global batch, in pixels of ``seen``."""
 
 
 @dataclass
 class Objective:
-    """Weights and forms of the terms of eq. (4); the data term always has weight 1."""
+    """Weights and forms of the terms of eq. (4) and of those beyond the paper; the data term always
+    has weight 1."""
 
     size_weight: float = 0.0
     accl_weight: float = 0.0
@@ -55,6 +64,21 @@ class Objective:
     """[2]: a, b of eq. (3) in pixels."""
     criterion: str = "lsgan"
     discriminator_scale: float = 1.0
+    noise: float = 0.0
+    """Standard deviation of the noise on what D sees."""
+    size_prior: SizePrior | None = None
+    crf: GatedCRF | None = None
+
+
+class Record(NamedTuple):
+    """What a step says of itself."""
+
+    losses: Tensor
+    """[9], in the order of ``LOSSES``, of this process's images."""
+    overlaps: Tensor
+    """[b, 2, 2], pixels an image: predicted, predicted and true; predicted and true, true."""
+    shares: tuple[float, ...]
+    """This process's part of the global batch, for each of the losses."""
 
 
 class TrainingStep:
@@ -91,34 +115,56 @@ class TrainingStep:
         self.autocast = autocast
         self.scaler = scaler
         self.sum_gradients = sum_gradients
-        device = next(generator.parameters()).device
-        self.sums = torch.zeros(len(STATISTICS), dtype=torch.float64, device=device)
+        self.records: list[Record] = []
+        self.zero = torch.zeros((), device=next(generator.parameters()).device)
         # Batch norm takes its statistics over the batch, so real and fake must not share one.
         self._one_call = discriminator is not None and not any(
             isinstance(module, nn.BatchNorm2d) for module in discriminator.modules()
         )
 
+    @property
+    def sums(self) -> Tensor:
+        """The sums of ``STATISTICS`` since the last :meth:`forget`, float64."""
+        if not self.records:
+            return self.zero.new_zeros(len(STATISTICS), dtype=torch.float64)
+        losses = torch.stack([record.losses for record in self.records]).double()
+        shares = torch.tensor([record.shares for record in self.records], dtype=torch.float64)
+        pixels = torch.cat([record.overlaps for record in self.records]).double()
+        predicted, truth, both = pixels[:, 0, 0], pixels[:, 1, 1], pixels[:, 0, 1]
+        dsc = torch.where(predicted + truth > 0, 2 * both / (predicted + truth), 1.0)
+        counts = torch.stack([predicted.sum(), truth.sum(), dsc.sum()])
+        return torch.cat([(losses * shares.to(losses.device)).sum(0), counts])
+
+    def forget(self) -> None:
+        """Begin new sums."""
+        self.records.clear()
+
     def __call__(self, batch: Batch) -> None:
-        """One update of D and of G; adds the step's statistics to ``sums`` without a host sync."""
+        """One update of D and of G; keeps the step's statistics without a host sync."""
         objective = self.objective
         with self.autocast():
             logits = self.generator(batch.images)
         head = self.ops.segmentation_head(
             logits, batch.labels, objective.bounds if objective.size_weight else None
         )
-        zero = self.sums.new_zeros(())
-        loss_d = d_real = d_fake = accl = zero
+        loss_d = d_real = d_fake = accl = self.zero
         if self.discriminator is not None:
             loss_d, d_real, d_fake = self._update_discriminator(batch, head.probabilities.detach())
             accl = self._accl(batch.images, head.probabilities)
-        loss = self._generator_loss(batch, head, accl)
+        prior, crf = self._size_prior(batch, head.soft_size), self._crf(batch, head.probabilities)
+        loss = self._generator_loss(batch, head, accl, prior, crf)
         self._update(self.generator, self.optimizer_g, loss)
-        self._count(batch, head, loss, accl, loss_d, d_real, d_fake)
+        self._keep(
+            batch,
+            head.probabilities,
+            (loss, head.partial_ce, head.size_penalty, accl, loss_d, d_real, d_fake, prior, crf),
+        )
 
     def _update_discriminator(self, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Minimises eq. (6); returns loss and mean scores of this process's images."""
         self.discriminator.requires_grad_(True)
-        images, real = batch.images, batch.references
+        images = batch.images
+        fake, real = self._noisy(fake), self._noisy(batch.references)
         with self.autocast():
             if self._one_call:
                 pairs = torch.cat((images, images)), torch.cat((fake, real))
@@ -140,18 +186,39 @@ class TrainingStep:
     def _accl(self, images: Tensor, probabilities: Tensor) -> Tensor:
         """Eq. (5), through the updated D."""
         with self.autocast():
-            scores = self.discriminator(images, probabilities)
+            scores = self.discriminator(images, self._noisy(probabilities))
         return self.ops.accl_loss(scores, criterion=self.objective.criterion)
 
-    def _generator_loss(self, batch: Batch, head: Any, accl: Tensor) -> Tensor:
-        """Eq. (4): data term, size penalty and ACCL, each normalised over the global batch."""
+    def _noisy(self, masks: Tensor) -> Tensor:
+        """Masks as D sees them. The noise comes from the stream that dropout draws from."""
+        if self.objective.noise == 0:
+            return masks
+        return masks + self.objective.noise * torch.randn_like(masks)
+
+    def _size_prior(self, batch: Batch, sizes: Tensor) -> Tensor:
+        if self.objective.size_prior is None:
+            return self.zero
+        return self.objective.size_prior.penalty(sizes, (batch.labels == 1).flatten(1).any(1))
+
+    def _crf(self, batch: Batch, probabilities: Tensor) -> Tensor:
+        if self.objective.crf is None:
+            return self.zero
+        return self.objective.crf.energy(self.ops, probabilities, batch.guide, batch.seen)
+
+    def _generator_loss(
+        self, batch: Batch, head: Any, accl: Tensor, prior: Tensor, crf: Tensor
+    ) -> Tensor:
+        """Eq. (4) and what goes beyond it, each term normalised over the global batch."""
+        objective = self.objective
         loss = _share(head.partial_ce, batch.label_share)
-        for term, weight in (
-            (head.size_penalty, self.objective.size_weight),
-            (accl, self.objective.accl_weight),
+        for term, weight, share in (
+            (head.size_penalty, objective.size_weight, batch.image_share),
+            (accl, objective.accl_weight, batch.image_share),
+            (prior, getattr(objective.size_prior, "weight", 0), batch.image_share),
+            (crf, getattr(objective.crf, "weight", 0), batch.guide_share),
         ):
             if weight:
-                loss = loss.add(term, alpha=weight * batch.image_share)
+                loss = loss.add(term, alpha=weight * share)
         return loss
 
     def _update(self, network: nn.Module, optimizer: Optimizer, loss: Tensor) -> None:
@@ -162,28 +229,16 @@ class TrainingStep:
         self.scaler.update()
 
     @torch.no_grad()
-    def _count(self, batch: Batch, head: Any, loss: Tensor, *adversarial: Tensor) -> None:
-        accl, loss_d, d_real, d_fake = adversarial
-        share = batch.image_share
-        predicted = head.probabilities.squeeze(1) > 0.5
-        masks = torch.zeros_like(predicted) if batch.masks is None else batch.masks > 0
-        overlap = (predicted & masks).sum((1, 2))
-        predicted, truth = predicted.sum((1, 2)), masks.sum((1, 2))
-        total = predicted + truth
-        dsc = torch.where(total > 0, 2 * overlap / total, 1.0)
-        values = (
-            loss,
-            head.partial_ce * batch.label_share,
-            head.size_penalty * share,
-            accl * share,
-            loss_d * share,
-            d_real * share,
-            d_fake * share,
-            predicted.sum(),
-            truth.sum(),
-            dsc.sum(),
-        )
-        self.sums += torch.stack([value.to(self.sums) for value in values])
+    def _keep(self, batch: Batch, probabilities: Tensor, losses: tuple[Tensor, ...]) -> None:
+        """Puts the step's figures aside in a few calls; ``sums`` adds them up."""
+        predicted = probabilities > 0.5
+        masks = torch.zeros_like(predicted) if batch.masks is None else batch.masks.unsqueeze(1)
+        pair = torch.cat((predicted, masks), 1).flatten(2).to(self.zero.dtype)
+        # The products of both masks with both are the sizes and the overlap; whole numbers.
+        overlaps = pair @ pair.mT
+        share, labels, guide = batch.image_share, batch.label_share, batch.guide_share
+        shares = (1.0, labels, share, share, share, share, share, share, guide)
+        self.records.append(Record(torch.stack(losses), overlaps, shares))
 
 
 def _share(loss: Tensor, share: float) -> Tensor:
