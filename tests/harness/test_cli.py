@@ -174,7 +174,7 @@ def test_nested_options_and_switches_reach_their_place(folder, data):
     ("line", "message"),
     [
         ("train --epochs x", "--epochs: wanted int, got x"),
-        ("train --method magic", "'paired_accl' or 'fs_ce', got magic"),
+        ("train --method magic", "'sccl_crf' or 'accl_crf', got magic"),
         ("train --bounds 3", "--bounds: cannot be 3"),
         ("train --n-tests 3", "unrecognized arguments: --n-tests 3"),
         ("train --pre paper", "unrecognized arguments: --pre paper"),
@@ -243,3 +243,13 @@ def test_info_names_what_a_bug_report_needs(capsys):
     shown = capsys.readouterr().out
     for fact in ("accl_ext: ", "accl_ext build loaded: ", "torch: ", "Python: ", "processor: "):
         assert f"\n{fact}" in "\n" + shown
+
+
+@pytest.mark.parametrize("words", [["--crf", "0.3"], ["--crf=0.3"], ["--crf.weight", "0.3"]])
+def test_the_short_form_of_the_crfs_weight(words):
+    from accl_harness.cli import _normalised
+    from accl_harness.options import config_of
+
+    parser = parser_of("train", words)
+    config = config_of(parser.instantiate(parser.parse_args(_normalised(words, set()))))
+    assert config.crf_weight == 0.3
