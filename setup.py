@@ -8,12 +8,36 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "build_backend"))
 from accl_build import find_cmake, find_ninja, find_torch, torch_requirement  # noqa: E402
 
 FILES = ("libaccl_ext_ops.so", "_build_config.json")  # besides the module itself
+
+
+class FreshBuild(build_py):
+    """Without what an earlier build left in build/lib: a removed module would come back."""
+
+    def run(self):
+        if not self.editable_mode:
+            shutil.rmtree(self.build_lib, ignore_errors=True)
+        super().run()
+
+
+def parallel_jobs() -> str:
+    jobs = os.environ.get("MAX_JOBS", "").strip() or str(len(os.sched_getaffinity(0)))
+    if not (jobs.isascii() and jobs.isdigit() and int(jobs) > 0):
+        raise SystemExit(f"accl_ext: MAX_JOBS must be a whole number above 0, not '{jobs}'")
+    return jobs
+
+
+def point_to(link: Path, folder: Path) -> Path:
+    """A symbolic link, made anew, to the folder."""
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder, target_is_directory=True)
+    return link
 
 
 class CMakeBuild(build_ext):
@@ -31,15 +55,19 @@ class CMakeBuild(build_ext):
             raise SystemExit("accl_ext: no CMake 3.24 or newer: pip install cmake")
         if torch is None:
             raise SystemExit("accl_ext: no torch to build against: pip install torch")
-        ninja = find_ninja()
+        ninja, jobs = find_ninja(), parallel_jobs()
         build = Path(self.build_temp).resolve()
-        jobs = os.environ.get("MAX_JOBS") or str(len(os.sched_getaffinity(0)))
+        build.mkdir(parents=True, exist_ok=True)
+        # Every decision is made anew, but an object stays whose command and sources are the same.
+        # The link keeps the command the same when torch itself moves from pip's environment for the
+        # build to the user's.
+        (build / "CMakeCache.txt").unlink(missing_ok=True)
         configure = [
-            *("-S", str(ROOT), "-B", str(build), "--fresh"),
+            *("-S", str(ROOT), "-B", str(build)),
             *(["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"] if ninja else []),
             f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",
             f"-DPython_EXECUTABLE={sys.executable}",
-            f"-DACCL_EXT_TORCH={torch}",
+            f"-DACCL_EXT_TORCH={point_to(build / 'torch', torch)}",
             "-DACCL_EXT_TESTS=OFF",
         ]
         self._call(cmake, *configure)
@@ -71,6 +99,6 @@ class CMakeBuild(build_ext):
 
 setup(
     ext_modules=[Extension("accl_ext._C", sources=[])],
-    cmdclass={"build_ext": CMakeBuild},
+    cmdclass={"build_ext": CMakeBuild, "build_py": FreshBuild},
     install_requires=["numpy", torch_requirement()],
 )

@@ -5,6 +5,7 @@ Nothing here raises at import: where the operators cannot be loaded, :func:`load
 """
 
 import functools
+import hashlib
 import importlib.util
 import json
 import sys
@@ -19,6 +20,7 @@ from ._version import __version__
 _OPERATORS = "libaccl_ext_ops.so"
 _MODULE = "_C" + (sysconfig.get_config_var("EXT_SUFFIX") or ".so")
 _CONFIG = "_build_config.json"
+_CONTRACT = ("csrc/ops/library.cpp", "csrc/kernels.h")  # as in cmake/AcclBuildConfig.cmake
 _REBUILD = (
     "Rebuild it for this environment, in the sources' folder: "
     "pip install --force-reinstall --no-deps ."
@@ -47,6 +49,16 @@ def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
+def _contract() -> str | None:
+    """The digest of the schemas and of the kernels' contract in the sources that this file belongs
+    to; None where there are none: an installed package comes with the binary of its own build."""
+    sources = [Path(__file__).parents[1] / name for name in _CONTRACT]
+    if not all(source.is_file() for source in sources):
+        return None
+    digests = [hashlib.sha256(source.read_bytes()).hexdigest() for source in sources]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
 def _check(config: dict, folder: Path) -> None:
     """A binary made for another torch fails with "undefined symbol" at best: compare first."""
     if _minor(config["torch"]) != _minor(torch.__version__):
@@ -58,6 +70,11 @@ def _check(config: dict, folder: Path) -> None:
         raise _NotLoadable(
             f"these are the sources of accl_ext {__version__}, but the binary in {folder} is of "
             f"{config['version']}. {_REBUILD}"
+        )
+    if _contract() not in (None, config.get("contract")):
+        raise _NotLoadable(
+            f"the sources in {Path(__file__).parents[1]} have changed since the binary in {folder} "
+            f"was built ({' or '.join(_CONTRACT)}). {_REBUILD}"
         )
     if not (folder / _MODULE).is_file():
         raise _NotLoadable(
@@ -101,10 +118,12 @@ def load() -> str | None:
 
 
 def build_info() -> dict:
-    """What was built: ``version``, ``git_revision``, ``torch``, ``python``, ``compiler``,
-    ``cxx_standard``, ``build_type``, ``instruction_sets`` (built), ``instruction_set`` (that this
-    processor runs), ``cuda`` (the toolkit's version; None: a CPU build) and
-    ``cuda_architectures``; with ``loaded`` (bool) and ``reason`` (str or None).
+    """What was built: ``version``, ``contract`` (digest of schemas and kernels' contract),
+    ``git_revision``, ``torch``, ``python``, ``compiler``, ``cxx_standard``, ``build_type``,
+    ``instruction_sets`` (built), ``instruction_set`` (that this processor runs), ``cuda`` (the
+    toolkit's version; None: a CPU build), ``cuda_driver`` (the lowest NVIDIA driver that runs the
+    kernels; None: a CPU build, or a toolkit it is not known for) and ``cuda_architectures``
+    ("+PTX": also for later GPUs); with ``loaded`` (bool) and ``reason`` (str or None).
 
     Without any library only ``version``, ``loaded`` and ``reason`` are there.
     """

@@ -71,9 +71,23 @@ def find_ninja() -> str | None:
     return find_tool("ninja")
 
 
+def _in_environment_of_uv() -> bool:
+    """Whether this is one of the environments that uv makes for a build, in its cache."""
+    return "UV" in os.environ and "builds-v0" in Path(sys.prefix).parts
+
+
 def _requirements() -> list[str]:
     wanted = []
     if find_torch() is None:
+        if _in_environment_of_uv():
+            # Nothing here leads to the environment that the wheel is for: a wheel for the default
+            # torch would make uv replace the one that is there.
+            raise SystemExit(
+                "accl_ext: uv builds where the torch of your environment cannot be seen. Install "
+                "torch and the tools first, then build without isolation:\n"
+                "  uv pip install torch 'setuptools>=77' cmake ninja\n"
+                "  uv pip install --no-build-isolation ."
+            )
         wanted.append(f"torch=={DEFAULT_TORCH}")
     if find_cmake() is None:
         wanted.append("cmake>=3.24")

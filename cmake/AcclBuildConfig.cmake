@@ -21,17 +21,26 @@ function(accl_json_list result)
 endfunction()
 accl_json_list(ACCL_ISAS_JSON ${ACCL_ISAS})
 accl_json_list(ACCL_CUDA_ARCHITECTURES_JSON ${ACCL_CUDA_ARCHITECTURES})
-set(ACCL_CUDA_JSON null)
-if(ACCL_CUDA)
-  set(ACCL_CUDA_JSON "\"${ACCL_CUDA_VERSION}\"")
-endif()
-set(ACCL_GIT_REVISION_JSON null)
-if(ACCL_GIT_REVISION)
-  set(ACCL_GIT_REVISION_JSON "\"${ACCL_GIT_REVISION}\"")
-endif()
+foreach(name ACCL_GIT_REVISION ACCL_CUDA_VERSION ACCL_CUDA_DRIVER)
+  set(${name}_JSON null)
+  if(${name})
+    set(${name}_JSON "\"${${name}}\"")
+  endif()
+endforeach()
+
+# What Python calls and how the values are meant. accl_ext/_library.py computes the same digest from
+# the sources that it lies beside, if any: a binary made from other ones is stale.
+set(contract)
+foreach(file csrc/ops/library.cpp csrc/kernels.h)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${file}")
+  file(SHA256 "${CMAKE_CURRENT_SOURCE_DIR}/${file}" digest)
+  string(APPEND contract ${digest})
+endforeach()
+string(SHA256 ACCL_CONTRACT "${contract}")
 
 string(CONFIGURE [[{
   "version": "@ACCL_EXT_VERSION@",
+  "contract": "@ACCL_CONTRACT@",
   "git_revision": @ACCL_GIT_REVISION_JSON@,
   "torch": "@ACCL_TORCH_VERSION@",
   "python": "@Python_VERSION_MAJOR@.@Python_VERSION_MINOR@",
@@ -39,7 +48,8 @@ string(CONFIGURE [[{
   "cxx_standard": @CMAKE_CXX_STANDARD@,
   "build_type": "@CMAKE_BUILD_TYPE@",
   "instruction_sets": @ACCL_ISAS_JSON@,
-  "cuda": @ACCL_CUDA_JSON@,
+  "cuda": @ACCL_CUDA_VERSION_JSON@,
+  "cuda_driver": @ACCL_CUDA_DRIVER_JSON@,
   "cuda_architectures": @ACCL_CUDA_ARCHITECTURES_JSON@
 }
 ]] ACCL_BUILD_CONFIG @ONLY)

@@ -6,6 +6,7 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include "../kernels.h"
+#include "cuda_advice.h"
 
 namespace accl {
 
@@ -29,7 +30,8 @@ void launch_cuda(int (*launcher)(const Arguments&, void*), const Arguments& argu
   void* const stream =
       c10::impl::VirtualGuardImpl(on.device().type()).getStream(on.device()).native_handle();
   const int error = launcher(arguments, stream);
-  TORCH_CHECK(error == 0, "accl_ext on ", on.device(), ": ", cuda::error_string(error));
+  TORCH_CHECK(error == 0, "accl_ext on ", on.device(), ": ", cuda::error_string(error),
+              cuda_advice(error));
 }
 
 } // namespace accl

@@ -6,6 +6,9 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <string>
+
+#include "../../csrc/ops/cuda_advice.h"
 
 namespace {
 
@@ -87,9 +90,23 @@ void test_threads_change_no_bit() {
   EXPECT(at::equal(std::get<3>(one), std::get<3>(three)));
 }
 
+void test_cuda_advice() {
+  const auto advises = [](int error, const char* words) {
+    return std::string(accl::cuda_advice(error)).find(words) != std::string::npos;
+  };
+  EXPECT(advises(35, "build_info()['cuda_driver']") && advises(35, "torch.version.cuda"));
+  EXPECT(advises(209, "TORCH_CUDA_ARCH_LIST") && advises(209, "'cuda_architectures'"));
+  EXPECT(advises(222, "newer driver"));
+  for (const int sticky : {700, 702, 710, 714, 715, 716, 717, 718, 719}) {
+    EXPECT(advises(sticky, "CUDA_LAUNCH_BLOCKING=1") && advises(sticky, "start it anew"));
+  }
+  for (const int other : {0, 1, 2, 701, -1}) EXPECT(*accl::cuda_advice(other) == 0);
+}
+
 } // namespace
 
 int main() {
+  test_cuda_advice();
   test_accl_loss();
   test_segmentation_head();
   test_threads_change_no_bit();

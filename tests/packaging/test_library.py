@@ -79,6 +79,52 @@ def test_other_version_of_accl_ext(package):
     assert "is of 0.0.1" in reason
 
 
+@pytest.fixture
+def contract(package):
+    """Sources beside the package, as in a clone, and the digest that a build of them holds."""
+    for name in _library._CONTRACT:
+        path = package.parent / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"// {name}\n")
+    return _library._contract()
+
+
+@pytest.mark.parametrize("name", _library._CONTRACT)
+def test_binary_of_earlier_sources_of_the_same_version(package, contract, name):
+    write_binary(package, contract=contract)
+    with pytest.warns(RuntimeWarning, match="does not load"):  # it fits, so it is opened
+        _library.load()
+    (package.parent / name).write_text("// another schema\n")
+    with pytest.warns(RuntimeWarning, match="compiled operators are off"):
+        reason = _library.load()
+    assert reason.startswith(
+        f"the sources in {package.parent} have changed since the binary in {package} was built"
+    )
+    assert "pip install --force-reinstall --no-deps ." in reason
+
+
+def test_binary_from_before_there_was_a_digest(package, contract):
+    write_binary(package)
+    with pytest.warns(RuntimeWarning):
+        assert "have changed since the binary" in _library.load()
+
+
+def test_installed_binary_of_other_sources_than_the_clone(package, contract, tmp_path, monkeypatch):
+    installed = tmp_path / "site-packages" / "accl_ext"
+    installed.mkdir(parents=True)
+    write_binary(installed, contract="of another commit")
+    monkeypatch.setattr(sys, "path", [str(package.parent), str(installed.parent)])
+    with pytest.warns(RuntimeWarning):
+        assert f"since the binary in {installed} was built" in _library.load()
+
+
+def test_installed_package_has_no_sources_to_compare(package):
+    assert _library._contract() is None
+    write_binary(package, contract="whatever")
+    with pytest.warns(RuntimeWarning, match="does not load"):
+        _library.load()
+
+
 def test_other_python(package):
     write_binary(package, python="3.7")
     (package / _library._MODULE).unlink()
@@ -122,3 +168,5 @@ def test_build_info_of_this_build():
     assert info["torch"].split(".")[:2] == torch.__version__.split(".")[:2]
     assert info["instruction_set"] in info["instruction_sets"]
     assert (info["cuda"] is None) == (info["cuda_architectures"] == [])
+    assert info["cuda"] is not None or info["cuda_driver"] is None
+    assert info["contract"] == (_library._contract() or info["contract"])
