@@ -56,7 +56,7 @@ class CMakeBuild(build_ext):
         if torch is None:
             raise SystemExit("accl_ext: no torch to build against: pip install torch")
         ninja, jobs = find_ninja(), parallel_jobs()
-        build = Path(self.build_temp).resolve()
+        build = self._build_folder()
         build.mkdir(parents=True, exist_ok=True)
         # Every decision is made anew, but an object stays whose command and sources are the same.
         # The link keeps the command the same when torch itself moves from pip's environment for the
@@ -81,6 +81,11 @@ class CMakeBuild(build_ext):
 
     def _in_place(self) -> bool:
         return bool(self.inplace or getattr(self, "editable_mode", False))
+
+    def _build_folder(self) -> Path:
+        # setuptools gives an editable install a folder that it throws away.
+        kept = ROOT / "build" / f"temp.{self.plat_name}-{sys.implementation.cache_tag}"
+        return kept if self._in_place() else Path(self.build_temp).resolve()
 
     def _target(self) -> Path:
         return ROOT if self._in_place() else Path(self.build_lib).resolve()

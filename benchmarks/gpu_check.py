@@ -56,6 +56,7 @@ def step_build(_: argparse.Namespace) -> Step:
     build = ROOT / "build-gpu"
     options = [
         "-DACCL_EXT_CUDA=on",
+        "-DACCL_EXT_LINEINFO=ON",  # the sanitizers name source lines
         "-DACCL_EXT_TESTS=OFF",
         f"-DPython_EXECUTABLE={sys.executable}",
     ]

@@ -7,7 +7,7 @@ import pytest
 from build_tools import ROOT, environment
 
 pytest.importorskip("setuptools", minversion="77")
-import accl_build  # noqa: E402
+import accl_build
 
 
 def setup(*arguments, **variables):

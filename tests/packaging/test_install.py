@@ -1,7 +1,8 @@
 """`pip install .` in every situation a user can be in, each in an environment of its own.
 
 Minutes each, so not part of a plain `pytest`: run `pytest -m install tests/packaging`. The build is
-a CPU one unless ACCL_EXT_CUDA says otherwise. Each test works on a copy of the sources.
+a CPU one unless ACCL_EXT_CUDA says otherwise. Each test works on a fresh copy of the sources in one
+place, where build/ stays as for a user who installs again: what was compiled is used again.
 """
 
 import json
@@ -80,9 +81,19 @@ def copy_sources(target: Path) -> Path:
     return target
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("place") / "sources"
+
+
 @pytest.fixture
-def sources(tmp_path):
-    return copy_sources(tmp_path / "sources")
+def sources(place):
+    for entry in place.iterdir() if place.exists() else ():
+        if entry.is_dir() and entry.name != "build":
+            shutil.rmtree(entry)
+        elif entry.is_file():
+            entry.unlink()
+    return copy_sources(place)
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +184,56 @@ def test_wheel_holds_both_packages_and_the_facts_of_its_build(with_torch, source
     assert not any(name.startswith(("csrc", "tests", "build_backend")) for name in names)
     assert config["python"] == f"{sys.version_info.major}.{sys.version_info.minor}"
     assert "accl = accl_harness.cli:main" in entry_points
+
+
+def test_second_build_compiles_nothing(tmp_path, clean, sources):
+    """As README's second command after the first: torch has moved from the environment of the
+    build, which is gone, to the user's. A changed source is compiled again."""
+
+    def compiled(environment):
+        log = environment.pip("install", "-v", "--force-reinstall", "--no-deps", sources).stderr
+        assert "accl_ext: CPU only" in log
+        return [line.split("/")[-1] for line in log.splitlines() if "Building CXX object" in line]
+
+    environment = Environment(tmp_path / "empty")
+    compiled(environment)
+    assert compiled(clean) == []
+    clean.run("-c", CHECK)
+    (sources / "csrc" / "cpu" / "isa.cpp").open("a").write("// changed\n")
+    assert compiled(clean) == ["isa.cpp.o"]
+
+
+@pytest.fixture(scope="module")
+def uv(tmp_path_factory):
+    environment = Environment(tmp_path_factory.mktemp("uv"))
+    if environment.pip("install", "uv", check=False).returncode != 0:
+        pytest.skip("uv cannot be installed here")
+    return environment.python.parent / "uv"
+
+
+def uv_pip_install(uv, environment, *arguments):
+    command = [uv, "pip", "install", "--python", environment.python, *arguments]
+    return subprocess.run(
+        [str(word) for word in command],
+        cwd="/",
+        env=environment.variables,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_uv_never_replaces_torch(uv, clean, sources):
+    """By itself uv would build for the default torch, in an environment that hides the user's."""
+    which_torch = ("-c", "import torch; print(torch.__version__, torch.__file__)")
+    before = clean.run(*which_torch).stdout
+    result = uv_pip_install(uv, clean, sources)
+    assert result.returncode != 0
+    assert "uv pip install --no-build-isolation ." in result.stderr
+    clean.pip("install", "setuptools>=77")
+    result = uv_pip_install(uv, clean, "--no-build-isolation", sources)
+    assert result.returncode == 0, result.stderr
+    assert clean.run(*which_torch).stdout == before
+    clean.run("-c", CHECK)
 
 
 def failing_install(environment, sources, **variables) -> str:

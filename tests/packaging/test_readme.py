@@ -42,6 +42,18 @@ def test_training_loop_example_trains_both_networks():
     assert all(bool(torch.isfinite(p).all()) for p in after)
 
 
+def test_two_commands_of_one_line_each_main_job_first():
+    """.ci/run reads them from here and executes them word for word."""
+    section = README.split("## Two commands\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"^```\n(.*?)^```\n", section, flags=re.DOTALL | re.MULTILINE)
+    assert [block.count("\n") for block in blocks] == [1, 1]
+    assert "accl compare" in blocks[0]
+    assert blocks[1].endswith("-m pytest\n")
+    for block in blocks:
+        assert block.startswith("python3 -m venv .venv && .venv/bin/pip install ")
+        assert "activate" not in block
+
+
 def test_commands_ask_for_extras_that_exist():
     tomllib = pytest.importorskip("tomllib")  # Python 3.11
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
