@@ -106,12 +106,16 @@ def check_labels(logits: Tensor, labels: Tensor) -> None:
     if labels.dtype == torch.bool and logits.shape[1] != 1:
         raise TypeError(f"bool labels need logits with one class, got {logits.shape[1]} classes")
     check_same_device(labels, "labels", logits, "logits")
+    _check_map(logits, labels, "labels")
+
+
+def _check_map(logits: Tensor, tensor: Tensor, argument: str) -> None:
     plain = [logits.shape[0], *logits.shape[2:]]
     with_channel = [logits.shape[0], 1, *logits.shape[2:]]
-    if _shape(labels) not in (plain, with_channel):
+    if _shape(tensor) not in (plain, with_channel):
         raise ValueError(
-            f"labels must have shape {plain} or {with_channel} "
-            f"to match logits {_shape(logits)}, got {_shape(labels)}"
+            f"{argument} must have shape {plain} or {with_channel} "
+            f"to match logits {_shape(logits)}, got {_shape(tensor)}"
         )
 
 
@@ -126,6 +130,22 @@ def check_weight(logits: Tensor, weight: Tensor | None) -> None:
     check_same_device(weight, "weight", logits, "logits")
     if weight.requires_grad:
         raise ValueError("weight must not require grad")
+
+
+def check_pixel_weight(logits: Tensor, pixel_weight: Tensor | None) -> None:
+    if pixel_weight is None:
+        return
+    if not pixel_weight.is_floating_point():
+        raise TypeError(f"pixel_weight must be a floating dtype, got {_name(pixel_weight.dtype)}")
+    check_same_device(pixel_weight, "pixel_weight", logits, "logits")
+    _check_map(logits, pixel_weight, "pixel_weight")
+    if pixel_weight.requires_grad:
+        raise ValueError("pixel_weight must not require grad")
+
+
+def check_label_smoothing(label_smoothing: float) -> None:
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing must be between 0 and 1, got {label_smoothing:g}")
 
 
 def check_bounds(logits: Tensor, bounds: Tensor) -> None:

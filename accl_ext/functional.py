@@ -125,6 +125,8 @@ def partial_cross_entropy(
     *,
     ignore_index: int = 255,
     weight: Tensor | None = None,
+    pixel_weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
     reduction: str = "mean",
 ) -> Tensor:
     r"""Cross-entropy over the labelled pixels alone, the data term of eqs. (1), (2) and (4).
@@ -139,9 +141,16 @@ def partial_cross_entropy(
             labelled).
         ignore_index: the label of unlabelled pixels; wins where it equals a class.
         weight: [C] (C = 1: [2], background and foreground), any floating dtype; no gradient.
-        reduction: ``"mean"`` over the labelled pixels of the batch, divided by the summed weights;
-            ``"image_mean"``, each image's own weighted mean, averaged over the images whose summed
-            weight is not 0; ``"sum"``; ``"none"``, a weighted map.
+        pixel_weight: [B, *S] or [B, 1, *S], a factor of each labelled pixel's loss, best in float32
+            (float64 for float64); any other floating dtype is converted in a pass of its own.
+            Unlabelled pixels are not looked at. No gradient.
+        label_smoothing: in [0, 1], as in :func:`torch.nn.functional.cross_entropy`: with e the
+            smoothing, w the class weights and y the label, a pixel costs
+            :math:`-(1 - e) w_y \log p_y - \frac{e}{C} \sum_c w_c \log p_c`; one class counts as two
+            of logits 0 and z. An infinite logit then costs infinity.
+        reduction: ``"mean"`` over the labelled pixels of the batch, divided by the sum of class
+            weight times pixel weight; ``"image_mean"``, each image's own weighted mean, averaged
+            over the images where that sum is not 0; ``"sum"``; ``"none"``, a weighted map.
 
     Returns:
         The loss in float32 (float64 for float64): a scalar, 0 if nothing is labelled, or for
@@ -150,12 +159,14 @@ def partial_cross_entropy(
 
     Raises:
         TypeError: a dtype is not supported.
-        ValueError: a shape, device or option is wrong, ``weight`` requires grad, or (on CPU) a
+        ValueError: a shape, device or option is wrong, a weight requires grad, or (on CPU) a
             label is neither a class nor ``ignore_index``. On CUDA, where looking costs a
             synchronisation, such a label turns loss and gradient into NaN instead;
             :func:`validate_labels` checks on demand.
     """
-    return _ops.partial_cross_entropy(logits, labels, ignore_index, weight, reduction)[0]
+    return _ops.partial_cross_entropy(
+        logits, labels, ignore_index, weight, pixel_weight, label_smoothing, reduction
+    )[0]
 
 
 def size_penalty(
@@ -201,6 +212,8 @@ def segmentation_head(
     *,
     ignore_index: int = 255,
     weight: Tensor | None = None,
+    pixel_weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
     normalize: str = "area",
 ) -> SegmentationHeadOutput:
     """Probabilities, partial cross-entropy, size penalty and soft size in one read of the logits.
@@ -215,6 +228,8 @@ def segmentation_head(
         bounds: as in :func:`size_penalty`; None gives a ``size_penalty`` of 0.
         ignore_index: as in :func:`partial_cross_entropy`.
         weight: as in :func:`partial_cross_entropy`.
+        pixel_weight: as in :func:`partial_cross_entropy`; of the cross-entropy alone.
+        label_smoothing: as in :func:`partial_cross_entropy`.
         normalize: as in :func:`size_penalty`.
 
     Returns:
@@ -229,5 +244,7 @@ def segmentation_head(
     """
     if bounds is not None:
         bounds = bounds_tensor(bounds, logits)
-    outputs = _ops.segmentation_head(logits, labels, bounds, ignore_index, weight, normalize)
+    outputs = _ops.segmentation_head(
+        logits, labels, bounds, ignore_index, weight, pixel_weight, label_smoothing, normalize
+    )
     return SegmentationHeadOutput(*outputs[:4])

@@ -84,14 +84,18 @@ def partial_cross_entropy(
     *,
     ignore_index: int = 255,
     weight: Tensor | None = None,
+    pixel_weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
     reduction: str = "mean",
 ) -> Tensor:
     """Cross-entropy over the labelled pixels alone, the data term of eqs. (1), (2) and (4)."""
     arguments.check_logits(logits)
     arguments.check_labels(logits, labels)
     arguments.check_weight(logits, weight)
+    arguments.check_pixel_weight(logits, pixel_weight)
+    arguments.check_label_smoothing(label_smoothing)
     arguments.check_option("reduction", reduction, arguments.LABEL_REDUCTIONS)
-    terms = _pixel_terms(_rows(logits), labels, ignore_index, weight)
+    terms = _pixel_terms(_rows(logits), labels, ignore_index, weight, pixel_weight, label_smoothing)
     if reduction == "none":
         return terms.loss.reshape(logits.shape[:1] + logits.shape[2:])
     return _reduce_pixels(terms, reduction)
@@ -121,6 +125,8 @@ def segmentation_head(
     *,
     ignore_index: int = 255,
     weight: Tensor | None = None,
+    pixel_weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
     normalize: str = "area",
 ) -> SegmentationHeadOutput:
     """Probabilities, partial cross-entropy, size penalty and soft size in one call."""
@@ -129,10 +135,13 @@ def segmentation_head(
     arguments.check_logits(logits)
     arguments.check_labels(logits, labels)
     arguments.check_weight(logits, weight)
+    arguments.check_pixel_weight(logits, pixel_weight)
+    arguments.check_label_smoothing(label_smoothing)
     arguments.check_option("normalize", normalize, arguments.NORMALIZATIONS)
     if bounds is not None:
         arguments.check_bounds(logits, bounds)
     rows = _rows(logits)
+    terms = _pixel_terms(rows, labels, ignore_index, weight, pixel_weight, label_smoothing)
     probabilities = _probabilities(rows)
     size = probabilities.sum(-1)
     if bounds is None:
@@ -141,7 +150,7 @@ def segmentation_head(
         penalty = _penalty(size, bounds, math.prod(logits.shape[2:]), normalize, "mean")
     return SegmentationHeadOutput(
         probabilities.to(logits.dtype).reshape(logits.shape),
-        _reduce_pixels(_pixel_terms(rows, labels, ignore_index, weight), "mean"),
+        _reduce_pixels(terms, "mean"),
         penalty,
         size,
     )
@@ -182,33 +191,66 @@ def _probabilities(rows: Tensor) -> Tensor:
 
 
 def _pixel_terms(
-    rows: Tensor, labels: Tensor, ignore_index: int, weight: Tensor | None
+    rows: Tensor,
+    labels: Tensor,
+    ignore_index: int,
+    weight: Tensor | None,
+    pixel_weight: Tensor | None,
+    label_smoothing: float,
 ) -> _PixelTerms:
-    classes = rows.shape[1]
-    n_labels = max(classes, 2)
+    n_labels = max(rows.shape[1], 2)
     code = labels.flatten(1).long()
     labelled = code != ignore_index if labels.dtype != torch.bool else torch.ones_like(code) > 0
     invalid = labelled & ((code < 0) | (code >= n_labels))
     if arguments.values_are_at_hand(labels):
-        arguments.check_label_values(code[invalid], classes, ignore_index)
+        arguments.check_label_values(code[invalid], rows.shape[1], ignore_index)
     safe_code = torch.where(labelled & ~invalid, code, 0)
-    if weight is None:
-        w = labelled.to(rows.dtype)
+    of_class = None if weight is None else weight.to(rows.dtype)
+    if pixel_weight is None:
+        of_pixel = labelled.to(rows.dtype)
     else:
-        w = torch.where(labelled, weight.to(rows.dtype)[safe_code], 0)
+        of_pixel = torch.where(labelled, pixel_weight.flatten(1).to(rows.dtype), 0)
+    w = of_pixel if of_class is None else of_pixel * of_class[safe_code]
     # Selecting before the formula as well as after keeps a NaN or infinite logit of a pixel that
     # does not count out of the gradient (0 * NaN is NaN).
     counts = w != 0
+    if label_smoothing > 0:
+        counts = (of_pixel != 0) if of_class is None else (of_pixel != 0) & (of_class != 0).any()
     x = torch.where(counts.unsqueeze(1), rows, 0)
-    if classes == 1:
-        x = x.squeeze(1)
-        loss = _softplus(torch.where(safe_code == 1, -x, x))
+    if label_smoothing > 0:
+        loss = of_pixel * _smoothed_cross_entropy(x, safe_code, of_class, label_smoothing)
     else:
-        loss = -x.log_softmax(1).gather(1, safe_code.unsqueeze(1)).squeeze(1)
-    loss = torch.where(counts, loss * w, 0)
+        loss = w * _cross_entropy(x, safe_code)
+    loss = torch.where(counts, loss, 0)
     # Where values cannot be looked at (CUDA), a label that is no class turns to NaN. A factor and
     # not a choice between two losses: the unchosen one's gradient would be 0 * NaN everywhere.
     return _PixelTerms(loss * torch.where(invalid, math.nan, 1.0), w)
+
+
+def _cross_entropy(rows: Tensor, code: Tensor) -> Tensor:
+    """-log p of the label, [B, N]."""
+    if rows.shape[1] == 1:
+        x = rows.squeeze(1)
+        return _softplus(torch.where(code == 1, -x, x))
+    return -rows.log_softmax(1).gather(1, code.unsqueeze(1)).squeeze(1)
+
+
+def _smoothed_cross_entropy(
+    rows: Tensor, code: Tensor, weight: Tensor | None, smoothing: float
+) -> Tensor:
+    """(1 - e) w_y (-log p_y) + e / K sum_c w_c (-log p_c), [B, N]; one class counts as two (K = 2)
+    of logits 0 and z."""
+    if rows.shape[1] == 1:
+        losses = torch.cat([_softplus(rows), _softplus(-rows)], 1)
+    else:
+        losses = -rows.log_softmax(1)
+    n_labels = losses.shape[1]
+    classes = torch.arange(n_labels, device=rows.device).view(1, -1, 1)
+    is_label = (classes == code.unsqueeze(1)).to(rows.dtype)
+    factor = (1 - smoothing) * is_label + smoothing / n_labels
+    if weight is not None:
+        factor = factor * weight.view(1, -1, 1)
+    return torch.where(factor == 0, 0, factor * losses).sum(1)
 
 
 def _reduce_pixels(terms: _PixelTerms, reduction: str) -> Tensor:

@@ -59,11 +59,18 @@ struct SegmentationHeadArguments {
   DType dtype = DType::kFloat32;
   const void* logits = nullptr; // [B, C, N] dtype
 
-  // Partial cross-entropy; all null when only the size is asked for.
+  // Partial cross-entropy; all null when only the size is asked for. With v the pixel_weight, w
+  // the weight, e the label_smoothing and K = max(C, 2), a pixel of label y costs
+  //   v sum_c q_c (-log p_c),  q_c = w_c ((1 - e) [c = y] + e / K),
+  // and counts v w_y in the means; C = 1 is two classes of logits 0 and z. A factor of 0 gives 0
+  // whatever it multiplies: v = 0 the whole pixel, q_c = 0 the term of that class. Unlabelled
+  // pixels are not looked at; an invalid label gives NaN.
   const void* labels = nullptr; // [B, N] label_type
   LabelType label_type = LabelType::kUInt8;
   int64_t ignore_index = 255;
-  const void* weight = nullptr; // [max(C, 2)] accumulation type, or null: all 1
+  const void* weight = nullptr;       // [max(C, 2)] accumulation type, or null: all 1
+  const void* pixel_weight = nullptr; // [B, N] accumulation type, or null: all 1
+  double label_smoothing = 0;         // in [0, 1]
   Reduction ce_reduction = Reduction::kMean;
 
   // Size penalty; with null bounds every pair is free: penalty and its scale, if asked for, are 0.

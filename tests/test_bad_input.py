@@ -117,14 +117,14 @@ def test_gradients_given_to_the_backward_ops(device):
 
     x = zeros(2, 1, 3, 3)
     with pytest.raises(TypeError, match=r"^grad_loss must be float32, got float64$"):
-        ops._accl_loss_backward(zeros(dtype=torch.float64), x, 1.0, "lsgan", "mean")
+        ops._accl_loss_backward(zeros(dtype=torch.float64), x, 1.0, 0, 0)
     with pytest.raises(ValueError, match=r"^grad_loss must have shape \[2, 1, 3, 3\], got \[\]$"):
-        ops._accl_loss_backward(zeros(), x, 1.0, "lsgan", "none")
+        ops._accl_loss_backward(zeros(), x, 1.0, 0, 2)
 
     def pixel_backward(*gradients):
         absent = (None,) * 5
         return ops._segmentation_head_backward(
-            *gradients, x, *absent, 255, None, "area", "mean", "mean"
+            *gradients, x, *absent, 255, None, None, 0.0, 0, 0, 0
         )
 
     with pytest.raises(TypeError, match=r"^grad_probabilities must be float32, got float16$"):

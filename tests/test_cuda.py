@@ -178,10 +178,9 @@ def test_opcheck():
     scores = torch.randn(2, 900, device=DEVICE, requires_grad=True)
     ops = torch.ops.accl_ext
     logits.requires_grad_()
-    torch.library.opcheck(
-        ops.segmentation_head.default, (logits, labels, bounds, 255, None, "area")
-    )
-    torch.library.opcheck(ops.partial_cross_entropy.default, (logits, labels, 255, None, "mean"))
+    options = (255, None, None, 0.0)
+    torch.library.opcheck(ops.segmentation_head.default, (logits, labels, bounds, *options, "area"))
+    torch.library.opcheck(ops.partial_cross_entropy.default, (logits, labels, *options, "mean"))
     torch.library.opcheck(ops.size_penalty.default, (logits, bounds, "area", "mean"))
     torch.library.opcheck(ops.accl_loss.default, (scores, 1.0, "lsgan", "mean"))
 

@@ -9,10 +9,11 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
-ACCL_OP(accl_loss, "accl_loss")
-ACCL_OP(accl_loss_backward, "_accl_loss_backward")
-ACCL_OP(accl_discriminator_loss, "accl_discriminator_loss")
-ACCL_OP(accl_discriminator_loss_backward, "_accl_discriminator_loss_backward")
+ACCL_OP(accl_loss, decltype(accl_loss), "accl_loss")
+ACCL_OP(accl_loss_backward, decltype(accl_loss_backward), "_accl_loss_backward")
+ACCL_OP(accl_discriminator_loss, decltype(accl_discriminator_loss), "accl_discriminator_loss")
+ACCL_OP(accl_discriminator_loss_backward, decltype(accl_discriminator_loss_backward),
+        "_accl_discriminator_loss_backward")
 
 // How scores enter a loss: the hinge has three faces.
 struct Term {
@@ -61,32 +62,42 @@ std::pair<at::Tensor, at::Tensor> second_derivative(const Term& term, const at::
   return {term.reduction == Reduction::kNone ? to_g : to_g.sum(), to_d};
 }
 
-int64_t pack(Criterion criterion, Reduction reduction) {
-  return int64_t(criterion) * 8 + int64_t(reduction);
-}
-Criterion unpack_criterion(int64_t packed) { return Criterion(packed / 8); }
-Reduction unpack_reduction(int64_t packed) { return Reduction(packed % 8); }
+// ---------------------------------------------------------------------------------------------
+// accl_loss
+
+struct LossOptions {
+  double target;
+  int64_t criterion, reduction;
+
+  void save(AutogradContext* ctx) const {
+    ctx->saved_data["target"] = target;
+    ctx->saved_data["criterion"] = criterion;
+    ctx->saved_data["reduction"] = reduction;
+  }
+  static LossOptions load(AutogradContext* ctx) {
+    return {ctx->saved_data["target"].toDouble(), ctx->saved_data["criterion"].toInt(),
+            ctx->saved_data["reduction"].toInt()};
+  }
+};
 
 struct AcclLossBackward : Function<AcclLossBackward> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& grad_loss,
-                            const at::Tensor& scores, double target, std::string_view criterion,
-                            std::string_view reduction) {
+                            const at::Tensor& scores, const LossOptions& o) {
     const at::AutoDispatchBelowADInplaceOrView guard;
     ctx->set_materialize_grads(false);
     ctx->save_for_backward({grad_loss, scores});
-    ctx->saved_data["target"] = target;
-    ctx->saved_data["options"] = pack(parse_criterion(criterion), parse_reduction(reduction));
-    return call_accl_loss_backward(grad_loss, scores, target, criterion, reduction);
+    o.save(ctx);
+    return call_accl_loss_backward(grad_loss, scores, o.target, o.criterion, o.reduction);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& u) {
-    if (!u[0].defined()) return variable_list(5);
+    variable_list result(3);
+    if (!u[0].defined()) return result;
     const variable_list saved = ctx->get_saved_variables();
-    const int64_t options = ctx->saved_data["options"].toInt();
-    const Term term = {unpack_criterion(options), ctx->saved_data["target"].toDouble(), 0, 1,
-                       unpack_reduction(options)};
-    auto [to_g, to_d] = second_derivative(term, u[0], saved[0], saved[1]);
-    return {to_g, to_d, at::Tensor(), at::Tensor(), at::Tensor()};
+    const LossOptions o = LossOptions::load(ctx);
+    const Term term = {Criterion(o.criterion), o.target, 0, 1, Reduction(o.reduction)};
+    std::tie(result[0], result[1]) = second_derivative(term, u[0], saved[0], saved[1]);
+    return result;
   }
 };
 
@@ -97,66 +108,98 @@ struct AcclLoss : Function<AcclLoss> {
     ctx->set_materialize_grads(false);
     at::Tensor loss = call_accl_loss(scores, target, criterion, reduction);
     ctx->save_for_backward({scores});
-    ctx->saved_data["target"] = target;
-    ctx->saved_data["options"] = pack(parse_criterion(criterion), parse_reduction(reduction));
+    LossOptions{target, int64_t(parse_criterion(criterion)), int64_t(parse_reduction(reduction))}
+        .save(ctx);
     return loss;
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& g) {
-    if (!g[0].defined()) return variable_list(4);
-    const variable_list saved = ctx->get_saved_variables();
-    const int64_t options = ctx->saved_data["options"].toInt();
-    return {
-        call_accl_loss_backward(g[0], saved[0], ctx->saved_data["target"].toDouble(),
-                                name(unpack_criterion(options)), name(unpack_reduction(options))),
-        at::Tensor(), at::Tensor(), at::Tensor()};
+    variable_list result(4);
+    if (!g[0].defined()) return result;
+    const LossOptions o = LossOptions::load(ctx);
+    result[0] = call_accl_loss_backward(g[0], ctx->get_saved_variables()[0], o.target, o.criterion,
+                                        o.reduction);
+    return result;
   }
 };
+
+at::Tensor accl_loss_autograd(const at::Tensor& scores, double target, std::string_view criterion,
+                              std::string_view reduction) {
+  if (needs_graph(scores)) return AcclLoss::apply(scores, target, criterion, reduction);
+  const at::AutoDispatchBelowADInplaceOrView guard;
+  return call_accl_loss(scores, target, criterion, reduction);
+}
+
+at::Tensor accl_loss_backward_autograd(const at::Tensor& grad_loss, const at::Tensor& scores,
+                                       double target, int64_t criterion, int64_t reduction) {
+  if (needs_graph(grad_loss) || needs_graph(scores)) {
+    return AcclLossBackward::apply(grad_loss, scores, LossOptions{target, criterion, reduction});
+  }
+  const at::AutoDispatchBelowADInplaceOrView guard;
+  return call_accl_loss_backward(grad_loss, scores, target, criterion, reduction);
+}
+
+// ---------------------------------------------------------------------------------------------
+// accl_discriminator_loss
 
 struct DiscriminatorOptions {
-  double fake_target;
-  double real_target;
+  double target[2]; // of the fake and of the real scores
   double scale;
-  Criterion criterion;
-  Reduction reduction;
+  int64_t criterion, reduction;
 
   void save(AutogradContext* ctx) const {
-    ctx->saved_data["numbers"] = c10::List<double>({fake_target, real_target, scale});
-    ctx->saved_data["options"] = pack(criterion, reduction);
+    ctx->saved_data["fake_target"] = target[0];
+    ctx->saved_data["real_target"] = target[1];
+    ctx->saved_data["scale"] = scale;
+    ctx->saved_data["criterion"] = criterion;
+    ctx->saved_data["reduction"] = reduction;
   }
   static DiscriminatorOptions load(AutogradContext* ctx) {
-    const auto numbers = ctx->saved_data["numbers"].toDoubleVector();
-    const int64_t options = ctx->saved_data["options"].toInt();
-    return {numbers[0], numbers[1], numbers[2], unpack_criterion(options),
-            unpack_reduction(options)};
+    return {{ctx->saved_data["fake_target"].toDouble(), ctx->saved_data["real_target"].toDouble()},
+            ctx->saved_data["scale"].toDouble(),
+            ctx->saved_data["criterion"].toInt(),
+            ctx->saved_data["reduction"].toInt()};
   }
 };
 
+// Gradients of the fake and of the real scores; undefined where not wanted.
+std::array<at::Tensor, 2> dispatch_backward(const at::Tensor& grad_loss, const at::Tensor& fake,
+                                            const at::Tensor& real, const DiscriminatorOptions& o,
+                                            std::array<bool, 2> wanted) {
+  auto [grad_fake, grad_real] = call_accl_discriminator_loss_backward(
+      grad_loss, fake, real, o.target[0], o.target[1], o.criterion, o.scale, o.reduction, wanted);
+  return {grad_fake, grad_real};
+}
+
 struct DiscriminatorLossBackward : Function<DiscriminatorLossBackward> {
+  // Returns the wanted gradients alone.
   static variable_list forward(AutogradContext* ctx, const at::Tensor& grad_loss,
-                               const at::Tensor& fake, const at::Tensor& real, double fake_target,
-                               double real_target, std::string_view criterion, double scale,
-                               std::string_view reduction) {
+                               const at::Tensor& fake, const at::Tensor& real,
+                               const DiscriminatorOptions& o, std::array<bool, 2> wanted) {
     const at::AutoDispatchBelowADInplaceOrView guard;
     ctx->set_materialize_grads(false);
     ctx->save_for_backward({grad_loss, fake, real});
-    DiscriminatorOptions{fake_target, real_target, scale, parse_criterion(criterion),
-                         parse_reduction(reduction)}
-        .save(ctx);
-    auto [grad_fake, grad_real] = call_accl_discriminator_loss_backward(
-        grad_loss, fake, real, fake_target, real_target, criterion, scale, reduction);
-    return {grad_fake, grad_real};
+    o.save(ctx);
+    ctx->saved_data["fake"] = wanted[0];
+    ctx->saved_data["real"] = wanted[1];
+    variable_list result;
+    for (const at::Tensor& grad : dispatch_backward(grad_loss, fake, real, o, wanted)) {
+      if (grad.defined()) result.push_back(grad);
+    }
+    return result;
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& u) {
     const variable_list saved = ctx->get_saved_variables();
     const DiscriminatorOptions o = DiscriminatorOptions::load(ctx);
-    variable_list result(8);
+    const bool wanted[2] = {ctx->saved_data["fake"].toBool(), ctx->saved_data["real"].toBool()};
+    variable_list result(5);
+    size_t came = 0;
     for (int i = 0; i < 2; ++i) {
-      if (!u[i].defined()) continue;
-      const Term term = {o.criterion, i == 0 ? o.fake_target : o.real_target, i == 0 ? 1.0 : -1.0,
-                         o.scale, o.reduction};
-      auto [to_g, to_d] = second_derivative(term, u[i], saved[0], saved[1 + i]);
+      if (!wanted[i] || !u[came++].defined()) continue;
+      const Term term = {Criterion(o.criterion), o.target[i], i == 0 ? 1.0 : -1.0, o.scale,
+                         Reduction(o.reduction)};
+      auto [to_g, to_d] = second_derivative(term, u[came - 1], saved[0], saved[1 + i]);
       result[0] = result[0].defined() ? result[0] + to_g : to_g;
       result[1 + i] = to_d;
     }
@@ -173,8 +216,10 @@ struct DiscriminatorLoss : Function<DiscriminatorLoss> {
     at::Tensor loss = call_accl_discriminator_loss(fake, real, fake_target, real_target, criterion,
                                                    scale, reduction);
     ctx->save_for_backward({fake, real});
-    DiscriminatorOptions{fake_target, real_target, scale, parse_criterion(criterion),
-                         parse_reduction(reduction)}
+    DiscriminatorOptions{{fake_target, real_target},
+                         scale,
+                         int64_t(parse_criterion(criterion)),
+                         int64_t(parse_reduction(reduction))}
         .save(ctx);
     return loss;
   }
@@ -183,30 +228,13 @@ struct DiscriminatorLoss : Function<DiscriminatorLoss> {
     variable_list result(7);
     if (!g[0].defined()) return result;
     const variable_list saved = ctx->get_saved_variables();
-    const DiscriminatorOptions o = DiscriminatorOptions::load(ctx);
-    std::tie(result[0], result[1]) = call_accl_discriminator_loss_backward(
-        g[0], saved[0], saved[1], o.fake_target, o.real_target, name(o.criterion), o.scale,
-        name(o.reduction));
+    const std::array<bool, 2> wanted = {ctx->needs_input_grad(0), ctx->needs_input_grad(1)};
+    const auto grads =
+        dispatch_backward(g[0], saved[0], saved[1], DiscriminatorOptions::load(ctx), wanted);
+    std::copy(grads.begin(), grads.end(), result.begin());
     return result;
   }
 };
-
-at::Tensor accl_loss_autograd(const at::Tensor& scores, double target, std::string_view criterion,
-                              std::string_view reduction) {
-  if (needs_graph(scores)) return AcclLoss::apply(scores, target, criterion, reduction);
-  const at::AutoDispatchBelowADInplaceOrView guard;
-  return call_accl_loss(scores, target, criterion, reduction);
-}
-
-at::Tensor accl_loss_backward_autograd(const at::Tensor& grad_loss, const at::Tensor& scores,
-                                       double target, std::string_view criterion,
-                                       std::string_view reduction) {
-  if (needs_graph(grad_loss) || needs_graph(scores)) {
-    return AcclLossBackward::apply(grad_loss, scores, target, criterion, reduction);
-  }
-  const at::AutoDispatchBelowADInplaceOrView guard;
-  return call_accl_loss_backward(grad_loss, scores, target, criterion, reduction);
-}
 
 at::Tensor accl_discriminator_loss_autograd(const at::Tensor& fake, const at::Tensor& real,
                                             double fake_target, double real_target,
@@ -223,15 +251,16 @@ at::Tensor accl_discriminator_loss_autograd(const at::Tensor& fake, const at::Te
 
 std::tuple<at::Tensor, at::Tensor> accl_discriminator_loss_backward_autograd(
     const at::Tensor& grad_loss, const at::Tensor& fake, const at::Tensor& real, double fake_target,
-    double real_target, std::string_view criterion, double scale, std::string_view reduction) {
+    double real_target, int64_t criterion, double scale, int64_t reduction,
+    std::array<bool, 2> wanted) {
+  const DiscriminatorOptions o = {{fake_target, real_target}, scale, criterion, reduction};
   if (needs_graph(grad_loss) || needs_graph(fake) || needs_graph(real)) {
-    const variable_list grads = DiscriminatorLossBackward::apply(
-        grad_loss, fake, real, fake_target, real_target, criterion, scale, reduction);
-    return {grads[0], grads[1]};
+    const variable_list came = DiscriminatorLossBackward::apply(grad_loss, fake, real, o, wanted);
+    return {wanted[0] ? came.front() : at::Tensor(), wanted[1] ? came.back() : at::Tensor()};
   }
   const at::AutoDispatchBelowADInplaceOrView guard;
-  return call_accl_discriminator_loss_backward(grad_loss, fake, real, fake_target, real_target,
-                                               criterion, scale, reduction);
+  const auto grads = dispatch_backward(grad_loss, fake, real, o, wanted);
+  return {grads[0], grads[1]};
 }
 
 } // namespace

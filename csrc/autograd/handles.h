@@ -16,12 +16,12 @@ c10::TypedOperatorHandle<Signature> find_op(const char* name) {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
 }
 
-// ACCL_OP(accl_loss): calls the op of that name with the signature of the function in ops.h.
-#define ACCL_OP(function, schema_name)                                                \
-  template <class... Arguments>                                                       \
-  auto call_##function(Arguments&&... arguments) {                                    \
-    static const auto handle = find_op<decltype(function)>("accl_ext::" schema_name); \
-    return handle.call(std::forward<Arguments>(arguments)...);                        \
+// ACCL_OP(accl_loss, signature, "accl_loss"): call_accl_loss() calls the op of that name.
+#define ACCL_OP(function, signature, schema_name)                            \
+  template <class... Arguments>                                              \
+  auto call_##function(Arguments&&... arguments) {                           \
+    static const auto handle = find_op<signature>("accl_ext::" schema_name); \
+    return handle.call(std::forward<Arguments>(arguments)...);               \
   }
 
 // A tangent of forward mode also goes to the Function, which refuses it; below, it would be lost.

@@ -1,6 +1,7 @@
 // Derivatives of segmentation_head, partial_cross_entropy and size_penalty. All three call one
 // backward op. The soft size, needed there, is an output of the forward op saved as such: so its
-// own dependence on the logits stays in the graph.
+// own dependence on the logits stays in the graph. The scales have no derivative: they leave
+// forward() beside its outputs, because compiled autograd knows no marks on outputs.
 #include "handles.h"
 #include "segmentation_head_double_backward.h"
 
@@ -10,138 +11,150 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
+using Inputs = SegmentationHeadBackwardInputs;
 
-ACCL_OP(partial_cross_entropy, "partial_cross_entropy")
-ACCL_OP(size_penalty, "size_penalty")
-ACCL_OP(segmentation_head, "segmentation_head")
-ACCL_OP(segmentation_head_backward, "_segmentation_head_backward")
+ACCL_OP(partial_cross_entropy, decltype(partial_cross_entropy), "partial_cross_entropy")
+ACCL_OP(size_penalty, decltype(size_penalty), "size_penalty")
+ACCL_OP(segmentation_head, decltype(segmentation_head), "segmentation_head")
+ACCL_OP(backward, SegmentationHeadBackwardOp, "_segmentation_head_backward")
 
-struct Options {
-  int64_t ignore_index = 255;
-  Normalization normalization = Normalization::kArea;
-  Reduction ce_reduction = Reduction::kMean;
-  Reduction size_reduction = Reduction::kMean;
+at::Tensor dispatch_backward(const Inputs& in) {
+  return call_backward(in.grad_probabilities, in.grad_ce, in.grad_penalty, in.grad_soft_size,
+                       in.logits, in.labels, in.bounds, in.soft_size, in.ce_scale, in.penalty_scale,
+                       in.ignore_index, in.weight, in.pixel_weight, in.label_smoothing,
+                       in.normalize, in.ce_reduction, in.size_reduction);
+}
 
-  void save(AutogradContext* ctx) const {
-    ctx->saved_data["ignore_index"] = ignore_index;
-    ctx->saved_data["options"] =
-        (int64_t(normalization) * 8 + int64_t(ce_reduction)) * 8 + int64_t(size_reduction);
-  }
-  static Options load(AutogradContext* ctx) {
-    const int64_t packed = ctx->saved_data["options"].toInt();
-    return {ctx->saved_data["ignore_index"].toInt(), Normalization(packed / 64),
-            Reduction(packed / 8 % 8), Reduction(packed % 8)};
-  }
-};
+// What is known of the backward op's inputs stays in ctx until backward.
+void save(AutogradContext* ctx, const Inputs& in) {
+  ctx->set_materialize_grads(false);
+  ctx->save_for_backward(
+      {or_undefined(in.grad_probabilities), or_undefined(in.grad_ce), or_undefined(in.grad_penalty),
+       or_undefined(in.grad_soft_size), in.logits, or_undefined(in.labels), or_undefined(in.bounds),
+       or_undefined(in.soft_size), or_undefined(in.ce_scale), or_undefined(in.penalty_scale),
+       or_undefined(in.weight), or_undefined(in.pixel_weight)});
+  ctx->saved_data["ignore_index"] = in.ignore_index;
+  ctx->saved_data["label_smoothing"] = in.label_smoothing;
+  ctx->saved_data["normalize"] = in.normalize;
+  ctx->saved_data["ce_reduction"] = in.ce_reduction;
+  ctx->saved_data["size_reduction"] = in.size_reduction;
+}
 
-struct SegmentationHeadBackwardFunction : Function<SegmentationHeadBackwardFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const OptionalTensor& grad_probabilities,
-                            const OptionalTensor& grad_ce, const OptionalTensor& grad_penalty,
-                            const OptionalTensor& grad_soft_size, const at::Tensor& logits,
-                            const OptionalTensor& labels, const OptionalTensor& bounds,
-                            const OptionalTensor& soft_size, const OptionalTensor& ce_scale,
-                            const OptionalTensor& penalty_scale, int64_t ignore_index,
-                            const OptionalTensor& weight, std::string_view normalize,
-                            std::string_view ce_reduction, std::string_view size_reduction) {
+Inputs load(AutogradContext* ctx) {
+  const variable_list s = ctx->get_saved_variables();
+  Inputs in;
+  in.grad_probabilities = optional(s[0]);
+  in.grad_ce = optional(s[1]);
+  in.grad_penalty = optional(s[2]);
+  in.grad_soft_size = optional(s[3]);
+  in.logits = s[4];
+  in.labels = optional(s[5]);
+  in.bounds = optional(s[6]);
+  in.soft_size = optional(s[7]);
+  in.ce_scale = optional(s[8]);
+  in.penalty_scale = optional(s[9]);
+  in.weight = optional(s[10]);
+  in.pixel_weight = optional(s[11]);
+  in.ignore_index = ctx->saved_data["ignore_index"].toInt();
+  in.label_smoothing = ctx->saved_data["label_smoothing"].toDouble();
+  in.normalize = ctx->saved_data["normalize"].toInt();
+  in.ce_reduction = ctx->saved_data["ce_reduction"].toInt();
+  in.size_reduction = ctx->saved_data["size_reduction"].toInt();
+  return in;
+}
+
+// The first arguments are the differentiable members of `in`: apply() sees tensors, not structs.
+struct Backward : Function<Backward> {
+  static at::Tensor forward(AutogradContext* ctx, const OptionalTensor& /*grad_probabilities*/,
+                            const OptionalTensor& /*grad_ce*/,
+                            const OptionalTensor& /*grad_penalty*/,
+                            const OptionalTensor& /*grad_soft_size*/, const at::Tensor& /*logits*/,
+                            const OptionalTensor& /*soft_size*/, const Inputs& in) {
     const at::AutoDispatchBelowADInplaceOrView guard;
-    ctx->set_materialize_grads(false);
-    ctx->save_for_backward({or_undefined(grad_probabilities), or_undefined(grad_ce),
-                            or_undefined(grad_penalty), or_undefined(grad_soft_size), logits,
-                            or_undefined(labels), or_undefined(bounds), or_undefined(soft_size),
-                            or_undefined(ce_scale), or_undefined(penalty_scale),
-                            or_undefined(weight)});
-    Options{ignore_index, parse_normalization(normalize), parse_label_reduction(ce_reduction),
-            parse_reduction(size_reduction)}
-        .save(ctx);
-    return call_segmentation_head_backward(grad_probabilities, grad_ce, grad_penalty,
-                                           grad_soft_size, logits, labels, bounds, soft_size,
-                                           ce_scale, penalty_scale, ignore_index, weight, normalize,
-                                           ce_reduction, size_reduction);
+    save(ctx, in);
+    return dispatch_backward(in);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& u) {
-    variable_list result(15);
-    if (!u[0].defined()) return result;
-    const variable_list s = ctx->get_saved_variables();
-    const Options o = Options::load(ctx);
-    const SegmentationHeadSecondDerivatives d = segmentation_head_double_backward(
-        {s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], s[10], o.ignore_index,
-         o.ce_reduction, o.size_reduction},
-        u[0]);
-    result[0] = d.grad_probabilities;
-    result[1] = d.grad_ce;
-    result[2] = d.grad_penalty;
-    result[3] = d.grad_soft_size;
-    result[4] = d.logits;
-    result[7] = d.soft_size;
-    return result;
+    if (!u[0].defined()) return variable_list(7);
+    const SegmentationHeadSecondDerivatives d = segmentation_head_double_backward(load(ctx), u[0]);
+    return {d.grad_probabilities, d.grad_ce,   d.grad_penalty, d.grad_soft_size, d.logits,
+            d.soft_size,          at::Tensor()};
   }
 };
 
-// Calls the backward op with the gradients that came; undefined ones stay absent.
-at::Tensor call_backward(const Options& o, const at::Tensor& grad_probabilities,
-                         const at::Tensor& grad_ce, const at::Tensor& grad_penalty,
-                         const at::Tensor& grad_soft_size, const at::Tensor& logits,
-                         const at::Tensor& labels, const at::Tensor& bounds,
-                         const at::Tensor& soft_size, const at::Tensor& ce_scale,
-                         const at::Tensor& penalty_scale, const at::Tensor& weight) {
-  return call_segmentation_head_backward(
-      optional(grad_probabilities), optional(grad_ce), optional(grad_penalty),
-      optional(grad_soft_size), logits, optional(labels), optional(bounds), optional(soft_size),
-      optional(ce_scale), optional(penalty_scale), o.ignore_index, optional(weight),
-      name(o.normalization), name(o.ce_reduction), name(o.size_reduction));
+at::Tensor backward_autograd(const Inputs& in) {
+  const auto wanted = [](const OptionalTensor& t) { return t.has_value() && needs_graph(*t); };
+  if (needs_graph(in.logits) || wanted(in.grad_probabilities) || wanted(in.grad_ce) ||
+      wanted(in.grad_penalty) || wanted(in.grad_soft_size) || wanted(in.soft_size)) {
+    return Backward::apply(in.grad_probabilities, in.grad_ce, in.grad_penalty, in.grad_soft_size,
+                           in.logits, in.soft_size, in);
+  }
+  const at::AutoDispatchBelowADInplaceOrView guard;
+  return dispatch_backward(in);
+}
+
+// Gradients for `arguments` inputs, of which the first, the logits, has one.
+variable_list gradient_of_logits(const Inputs& in, size_t arguments) {
+  variable_list result(arguments);
+  if (in.grad_probabilities || in.grad_ce || in.grad_penalty || in.grad_soft_size) {
+    result[0] = dispatch_backward(in);
+  }
+  return result;
 }
 
 struct PartialCrossEntropy : Function<PartialCrossEntropy> {
-  static variable_list forward(AutogradContext* ctx, const at::Tensor& logits,
-                               const at::Tensor& labels, int64_t ignore_index,
-                               const OptionalTensor& weight, std::string_view reduction) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& logits,
+                            const at::Tensor& labels, int64_t ignore_index,
+                            const OptionalTensor& weight, const OptionalTensor& pixel_weight,
+                            double label_smoothing, std::string_view reduction, at::Tensor* scale) {
     const at::AutoDispatchBelowADInplaceOrView guard;
-    ctx->set_materialize_grads(false);
-    auto [loss, scale] =
-        call_partial_cross_entropy(logits, labels, ignore_index, weight, reduction);
-    ctx->save_for_backward({logits, labels, or_undefined(weight), scale});
-    ctx->mark_non_differentiable({scale});
-    Options options;
-    options.ignore_index = ignore_index;
-    options.ce_reduction = parse_label_reduction(reduction);
-    options.save(ctx);
-    return {loss, scale};
+    at::Tensor loss;
+    std::tie(loss, *scale) = call_partial_cross_entropy(logits, labels, ignore_index, weight,
+                                                        pixel_weight, label_smoothing, reduction);
+    Inputs in;
+    in.logits = logits;
+    in.labels = labels;
+    in.ce_scale = *scale;
+    in.ignore_index = ignore_index;
+    in.weight = weight;
+    in.pixel_weight = pixel_weight;
+    in.label_smoothing = label_smoothing;
+    in.ce_reduction = int64_t(parse_label_reduction(reduction));
+    save(ctx, in);
+    return loss;
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& g) {
-    variable_list result(5);
-    if (!g[0].defined()) return result;
-    const variable_list s = ctx->get_saved_variables();
-    result[0] =
-        call_backward(Options::load(ctx), {}, g[0], {}, {}, s[0], s[1], {}, {}, s[3], {}, s[2]);
-    return result;
+    Inputs in = load(ctx);
+    in.grad_ce = optional(g[0]);
+    return gradient_of_logits(in, 8);
   }
 };
 
 struct SizePenalty : Function<SizePenalty> {
   static variable_list forward(AutogradContext* ctx, const at::Tensor& logits,
                                const at::Tensor& bounds, std::string_view normalize,
-                               std::string_view reduction) {
+                               std::string_view reduction, at::Tensor* scale) {
     const at::AutoDispatchBelowADInplaceOrView guard;
-    ctx->set_materialize_grads(false);
-    auto [penalty, soft_size, scale] = call_size_penalty(logits, bounds, normalize, reduction);
-    ctx->save_for_backward({logits, bounds, soft_size, scale});
-    ctx->mark_non_differentiable({scale});
-    Options options;
-    options.normalization = parse_normalization(normalize);
-    options.size_reduction = parse_reduction(reduction);
-    options.save(ctx);
-    return {penalty, soft_size, scale};
+    at::Tensor penalty, soft_size;
+    std::tie(penalty, soft_size, *scale) = call_size_penalty(logits, bounds, normalize, reduction);
+    Inputs in;
+    in.logits = logits;
+    in.bounds = bounds;
+    in.soft_size = soft_size;
+    in.penalty_scale = *scale;
+    in.normalize = int64_t(parse_normalization(normalize));
+    in.size_reduction = int64_t(parse_reduction(reduction));
+    save(ctx, in);
+    return {penalty, soft_size};
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& g) {
-    variable_list result(4);
-    if (!g[0].defined() && !g[1].defined()) return result;
-    const variable_list s = ctx->get_saved_variables();
-    result[0] =
-        call_backward(Options::load(ctx), {}, {}, g[0], g[1], s[0], {}, s[1], s[2], {}, s[3], {});
-    return result;
+    Inputs in = load(ctx);
+    in.grad_penalty = optional(g[0]);
+    in.grad_soft_size = optional(g[1]);
+    return gradient_of_logits(in, 5);
   }
 };
 
@@ -149,43 +162,53 @@ struct SegmentationHead : Function<SegmentationHead> {
   static variable_list forward(AutogradContext* ctx, const at::Tensor& logits,
                                const at::Tensor& labels, const OptionalTensor& bounds,
                                int64_t ignore_index, const OptionalTensor& weight,
-                               std::string_view normalize) {
+                               const OptionalTensor& pixel_weight, double label_smoothing,
+                               std::string_view normalize, at::Tensor* ce_scale,
+                               at::Tensor* penalty_scale) {
     const at::AutoDispatchBelowADInplaceOrView guard;
-    ctx->set_materialize_grads(false);
-    auto [probabilities, ce, penalty, soft_size, ce_scale, penalty_scale] =
-        call_segmentation_head(logits, labels, bounds, ignore_index, weight, normalize);
-    ctx->save_for_backward({logits, labels, or_undefined(bounds), or_undefined(weight), soft_size,
-                            ce_scale, penalty_scale});
-    ctx->mark_non_differentiable({ce_scale, penalty_scale});
-    Options options;
-    options.ignore_index = ignore_index;
-    options.normalization = parse_normalization(normalize);
-    options.save(ctx);
-    return {probabilities, ce, penalty, soft_size, ce_scale, penalty_scale};
+    at::Tensor probabilities, ce, penalty, soft_size;
+    std::tie(probabilities, ce, penalty, soft_size, *ce_scale, *penalty_scale) =
+        call_segmentation_head(logits, labels, bounds, ignore_index, weight, pixel_weight,
+                               label_smoothing, normalize);
+    Inputs in;
+    in.logits = logits;
+    in.labels = labels;
+    in.bounds = bounds;
+    in.soft_size = soft_size;
+    in.ce_scale = *ce_scale;
+    in.penalty_scale = *penalty_scale;
+    in.ignore_index = ignore_index;
+    in.weight = weight;
+    in.pixel_weight = pixel_weight;
+    in.label_smoothing = label_smoothing;
+    in.normalize = int64_t(parse_normalization(normalize));
+    save(ctx, in);
+    return {probabilities, ce, penalty, soft_size};
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& g) {
-    variable_list result(6);
-    if (!g[0].defined() && !g[1].defined() && !g[2].defined() && !g[3].defined()) return result;
-    const variable_list s = ctx->get_saved_variables();
-    result[0] = call_backward(Options::load(ctx), g[0], g[1], g[2], g[3], s[0], s[1], s[2], s[4],
-                              s[5], s[6], s[3]);
-    return result;
+    Inputs in = load(ctx);
+    in.grad_probabilities = optional(g[0]);
+    in.grad_ce = optional(g[1]);
+    in.grad_penalty = optional(g[2]);
+    in.grad_soft_size = optional(g[3]);
+    return gradient_of_logits(in, 10);
   }
 };
 
-std::tuple<at::Tensor, at::Tensor> partial_cross_entropy_autograd(const at::Tensor& logits,
-                                                                  const at::Tensor& labels,
-                                                                  int64_t ignore_index,
-                                                                  const OptionalTensor& weight,
-                                                                  std::string_view reduction) {
+std::tuple<at::Tensor, at::Tensor> partial_cross_entropy_autograd(
+    const at::Tensor& logits, const at::Tensor& labels, int64_t ignore_index,
+    const OptionalTensor& weight, const OptionalTensor& pixel_weight, double label_smoothing,
+    std::string_view reduction) {
   if (needs_graph(logits)) {
-    const variable_list out =
-        PartialCrossEntropy::apply(logits, labels, ignore_index, weight, reduction);
-    return {out[0], out[1]};
+    at::Tensor scale;
+    at::Tensor loss = PartialCrossEntropy::apply(logits, labels, ignore_index, weight, pixel_weight,
+                                                 label_smoothing, reduction, &scale);
+    return {loss, scale};
   }
   const at::AutoDispatchBelowADInplaceOrView guard;
-  return call_partial_cross_entropy(logits, labels, ignore_index, weight, reduction);
+  return call_partial_cross_entropy(logits, labels, ignore_index, weight, pixel_weight,
+                                    label_smoothing, reduction);
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> size_penalty_autograd(const at::Tensor& logits,
@@ -193,8 +216,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> size_penalty_autograd(const at::T
                                                                      std::string_view normalize,
                                                                      std::string_view reduction) {
   if (needs_graph(logits)) {
-    const variable_list out = SizePenalty::apply(logits, bounds, normalize, reduction);
-    return {out[0], out[1], out[2]};
+    at::Tensor scale;
+    const variable_list out = SizePenalty::apply(logits, bounds, normalize, reduction, &scale);
+    return {out[0], out[1], scale};
   }
   const at::AutoDispatchBelowADInplaceOrView guard;
   return call_size_penalty(logits, bounds, normalize, reduction);
@@ -203,35 +227,18 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> size_penalty_autograd(const at::T
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>
 segmentation_head_autograd(const at::Tensor& logits, const at::Tensor& labels,
                            const OptionalTensor& bounds, int64_t ignore_index,
-                           const OptionalTensor& weight, std::string_view normalize) {
+                           const OptionalTensor& weight, const OptionalTensor& pixel_weight,
+                           double label_smoothing, std::string_view normalize) {
   if (needs_graph(logits)) {
+    at::Tensor ce_scale, penalty_scale;
     const variable_list out =
-        SegmentationHead::apply(logits, labels, bounds, ignore_index, weight, normalize);
-    return {out[0], out[1], out[2], out[3], out[4], out[5]};
+        SegmentationHead::apply(logits, labels, bounds, ignore_index, weight, pixel_weight,
+                                label_smoothing, normalize, &ce_scale, &penalty_scale);
+    return {out[0], out[1], out[2], out[3], ce_scale, penalty_scale};
   }
   const at::AutoDispatchBelowADInplaceOrView guard;
-  return call_segmentation_head(logits, labels, bounds, ignore_index, weight, normalize);
-}
-
-at::Tensor segmentation_head_backward_autograd(
-    const OptionalTensor& grad_probabilities, const OptionalTensor& grad_ce,
-    const OptionalTensor& grad_penalty, const OptionalTensor& grad_soft_size,
-    const at::Tensor& logits, const OptionalTensor& labels, const OptionalTensor& bounds,
-    const OptionalTensor& soft_size, const OptionalTensor& ce_scale,
-    const OptionalTensor& penalty_scale, int64_t ignore_index, const OptionalTensor& weight,
-    std::string_view normalize, std::string_view ce_reduction, std::string_view size_reduction) {
-  const auto wanted = [](const OptionalTensor& t) { return t.has_value() && needs_graph(*t); };
-  if (needs_graph(logits) || wanted(grad_probabilities) || wanted(grad_ce) ||
-      wanted(grad_penalty) || wanted(grad_soft_size) || wanted(soft_size)) {
-    return SegmentationHeadBackwardFunction::apply(grad_probabilities, grad_ce, grad_penalty,
-                                                   grad_soft_size, logits, labels, bounds,
-                                                   soft_size, ce_scale, penalty_scale, ignore_index,
-                                                   weight, normalize, ce_reduction, size_reduction);
-  }
-  const at::AutoDispatchBelowADInplaceOrView guard;
-  return call_segmentation_head_backward(
-      grad_probabilities, grad_ce, grad_penalty, grad_soft_size, logits, labels, bounds, soft_size,
-      ce_scale, penalty_scale, ignore_index, weight, normalize, ce_reduction, size_reduction);
+  return call_segmentation_head(logits, labels, bounds, ignore_index, weight, pixel_weight,
+                                label_smoothing, normalize);
 }
 
 } // namespace
@@ -240,7 +247,8 @@ TORCH_LIBRARY_IMPL(accl_ext, Autograd, m) {
   m.impl("partial_cross_entropy", partial_cross_entropy_autograd);
   m.impl("size_penalty", size_penalty_autograd);
   m.impl("segmentation_head", segmentation_head_autograd);
-  m.impl("_segmentation_head_backward", segmentation_head_backward_autograd);
+  m.impl("_segmentation_head_backward",
+         ByName<SegmentationHeadBackwardOp>::call<backward_autograd>);
 }
 
 } // namespace accl

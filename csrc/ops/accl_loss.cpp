@@ -83,10 +83,10 @@ at::Tensor accl_loss(const at::Tensor& scores, double target, std::string_view c
 }
 
 at::Tensor accl_loss_backward(const at::Tensor& grad_loss, const at::Tensor& scores, double target,
-                              std::string_view criterion, std::string_view reduction_name) {
+                              int64_t criterion, int64_t reduction_value) {
   check_scores(scores, "scores");
-  const ScoreTerm term = term_of(parse_criterion(criterion), Side::kGenerator);
-  const Reduction reduction = parse_reduction(reduction_name);
+  const ScoreTerm term = term_of(criterion_of(criterion), Side::kGenerator);
+  const Reduction reduction = reduction_of(reduction_value);
   check_score_gradient(grad_loss, scores, reduction);
   at::Tensor grad_scores = allocate_like(scores);
   if (scores.is_meta()) return grad_scores;
@@ -129,31 +129,35 @@ at::Tensor accl_discriminator_loss(const at::Tensor& fake_scores, const at::Tens
 
 std::tuple<at::Tensor, at::Tensor> accl_discriminator_loss_backward(
     const at::Tensor& grad_loss, const at::Tensor& fake_scores, const at::Tensor& real_scores,
-    double fake_target, double real_target, std::string_view criterion_name, double scale,
-    std::string_view reduction_name) {
+    double fake_target, double real_target, int64_t criterion_value, double scale,
+    int64_t reduction_value, std::array<bool, 2> output_mask) {
   check_scores(fake_scores, "fake_scores");
   check_scores(real_scores, "real_scores");
-  const Criterion criterion = parse_criterion(criterion_name);
-  const Reduction reduction = parse_reduction(reduction_name);
+  const Criterion criterion = criterion_of(criterion_value);
+  const Reduction reduction = reduction_of(reduction_value);
   check_score_pair(fake_scores, real_scores, reduction);
   check_score_gradient(grad_loss, fake_scores, reduction);
-  at::Tensor grad_fake = allocate_like(fake_scores), grad_real = allocate_like(real_scores);
+  const at::Tensor grad_fake = output_mask[0] ? allocate_like(fake_scores) : at::Tensor();
+  const at::Tensor grad_real = output_mask[1] ? allocate_like(real_scores) : at::Tensor();
   if (fake_scores.is_meta()) return {grad_fake, grad_real};
-  if (fake_scores.numel() + real_scores.numel() == 0) return {grad_fake, grad_real};
   const at::Tensor fake = fake_scores.contiguous(), real = real_scores.contiguous();
   const at::Tensor dense_grad = grad_loss.contiguous();
   AcclLossArguments arguments;
   arguments.dtype = kernel_dtype(fake.scalar_type());
-  arguments.groups = 2;
+  arguments.groups = 0;
   arguments.elementwise = reduction == Reduction::kNone;
-  arguments.group[0] =
-      group_of(fake, term_of(criterion, Side::kFake), fake_target, scale, reduction);
-  arguments.group[1] =
-      group_of(real, term_of(criterion, Side::kReal), real_target, scale, reduction);
-  arguments.group[0].grad_scores = grad_fake.data_ptr();
-  arguments.group[1].grad_scores = grad_real.data_ptr();
   arguments.grad_loss = dense_grad.const_data_ptr();
-  run_backward(arguments, fake);
+  int64_t elements = 0;
+  const auto add = [&](const at::Tensor& grad, const at::Tensor& scores, Side side, double target) {
+    if (!grad.defined()) return;
+    ScoreGroup& group = arguments.group[arguments.groups++];
+    group = group_of(scores, term_of(criterion, side), target, scale, reduction);
+    group.grad_scores = grad.data_ptr();
+    elements += group.count;
+  };
+  add(grad_fake, fake, Side::kFake, fake_target);
+  add(grad_real, real, Side::kReal, real_target);
+  if (elements > 0) run_backward(arguments, fake);
   return {grad_fake, grad_real};
 }
 

@@ -20,6 +20,12 @@ int64_t find(const Names& names, size_t count, std::string_view name) {
   return -1;
 }
 
+int64_t check_option(int64_t value, size_t count, const char* argument) {
+  TORCH_CHECK_VALUE(value >= 0 && value < int64_t(count), argument, " must be 0 to ", count - 1,
+                    ", got ", value);
+  return value;
+}
+
 // The names torch has in Python: "float32", not "Float".
 std::string python_name(at::ScalarType dtype) {
   switch (dtype) {
@@ -58,6 +64,25 @@ void check_device(const at::Tensor& tensor, const char* argument, const at::Tens
                     other_argument, " (", other.device(), "), got ", tensor.device());
 }
 
+// One value a pixel: [B, *S] or [B, 1, *S].
+void check_map(const at::Tensor& logits, const at::Tensor& map, const char* argument) {
+  const int64_t spatial = logits.dim() - 2;
+  const int64_t skipped = map.dim() - spatial; // batch, or batch and channel
+  bool fits = (skipped == 1 || (skipped == 2 && map.sym_size(1) == 1)) &&
+              map.sym_size(0) == logits.sym_size(0);
+  for (int64_t i = 0; fits && i < spatial; ++i) {
+    fits = map.sym_size(skipped + i) == logits.sym_size(2 + i);
+  }
+  if (fits) return;
+  std::vector<c10::SymInt> plain(logits.sym_sizes().begin(), logits.sym_sizes().end());
+  std::vector<c10::SymInt> channel = plain;
+  plain.erase(plain.begin() + 1);
+  channel[1] = 1;
+  TORCH_CHECK_VALUE(false, argument, " must have shape ", c10::SymIntArrayRef(plain), " or ",
+                    c10::SymIntArrayRef(channel), " to match logits ", logits.sym_sizes(), ", got ",
+                    map.sym_sizes());
+}
+
 } // namespace
 
 Criterion parse_criterion(std::string_view criterion) {
@@ -87,10 +112,17 @@ Normalization parse_normalization(std::string_view normalize) {
   return Normalization(found);
 }
 
-std::string_view name(Criterion criterion) { return kCriteria[size_t(criterion)]; }
-std::string_view name(Reduction reduction) { return kReductions[size_t(reduction)]; }
-std::string_view name(Normalization normalization) {
-  return kNormalizations[size_t(normalization)];
+Criterion criterion_of(int64_t criterion) {
+  return Criterion(check_option(criterion, kCriteria.size(), "criterion"));
+}
+Reduction reduction_of(int64_t reduction) {
+  return Reduction(check_option(reduction, 3, "reduction"));
+}
+Reduction label_reduction_of(int64_t reduction) {
+  return Reduction(check_option(reduction, kReductions.size(), "reduction"));
+}
+Normalization normalization_of(int64_t normalize) {
+  return Normalization(check_option(normalize, kNormalizations.size(), "normalize"));
 }
 
 DType kernel_dtype(at::ScalarType dtype) {
@@ -149,21 +181,7 @@ void check_labels(const at::Tensor& logits, const at::Tensor& labels) {
   TORCH_CHECK_TYPE(labels.scalar_type() != at::kBool || logits.sym_size(1) == 1,
                    "bool labels need logits with one class, got ", logits.sym_size(1), " classes");
   check_device(labels, "labels", logits, "logits");
-  const int64_t spatial = logits.dim() - 2;
-  const int64_t skipped = labels.dim() - spatial; // batch, or batch and channel
-  bool fits = (skipped == 1 || (skipped == 2 && labels.sym_size(1) == 1)) &&
-              labels.sym_size(0) == logits.sym_size(0);
-  for (int64_t i = 0; fits && i < spatial; ++i) {
-    fits = labels.sym_size(skipped + i) == logits.sym_size(2 + i);
-  }
-  if (fits) return;
-  std::vector<c10::SymInt> plain(logits.sym_sizes().begin(), logits.sym_sizes().end());
-  std::vector<c10::SymInt> channel = plain;
-  plain.erase(plain.begin() + 1);
-  channel[1] = 1;
-  TORCH_CHECK_VALUE(false, "labels must have shape ", c10::SymIntArrayRef(plain), " or ",
-                    c10::SymIntArrayRef(channel), " to match logits ", logits.sym_sizes(), ", got ",
-                    labels.sym_sizes());
+  check_map(logits, labels, "labels");
 }
 
 void check_weight(const at::Tensor& logits, const std::optional<at::Tensor>& weight) {
@@ -175,6 +193,21 @@ void check_weight(const at::Tensor& logits, const std::optional<at::Tensor>& wei
                     wanted, "], one value a class, got ", weight->sym_sizes());
   check_device(*weight, "weight", logits, "logits");
   TORCH_CHECK_VALUE(!weight->requires_grad(), "weight must not require grad");
+}
+
+void check_pixel_weight(const at::Tensor& logits, const std::optional<at::Tensor>& pixel_weight) {
+  if (!pixel_weight.has_value()) return;
+  TORCH_CHECK_TYPE(at::isFloatingType(pixel_weight->scalar_type()),
+                   "pixel_weight must be a floating dtype, got ",
+                   python_name(pixel_weight->scalar_type()));
+  check_device(*pixel_weight, "pixel_weight", logits, "logits");
+  check_map(logits, *pixel_weight, "pixel_weight");
+  TORCH_CHECK_VALUE(!pixel_weight->requires_grad(), "pixel_weight must not require grad");
+}
+
+void check_label_smoothing(double label_smoothing) {
+  TORCH_CHECK_VALUE(label_smoothing >= 0 && label_smoothing <= 1,
+                    "label_smoothing must be between 0 and 1, got ", label_smoothing);
 }
 
 void check_bounds(const at::Tensor& logits, const at::Tensor& bounds) {

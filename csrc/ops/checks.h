@@ -17,9 +17,11 @@ Criterion parse_criterion(std::string_view criterion);
 Reduction parse_reduction(std::string_view reduction);       // mean, sum, none
 Reduction parse_label_reduction(std::string_view reduction); // the same and image_mean
 Normalization parse_normalization(std::string_view normalize);
-std::string_view name(Criterion criterion);
-std::string_view name(Reduction reduction);
-std::string_view name(Normalization normalization);
+// The options of a backward op, which come as the integers of these enums.
+Criterion criterion_of(int64_t criterion);
+Reduction reduction_of(int64_t reduction);
+Reduction label_reduction_of(int64_t reduction);
+Normalization normalization_of(int64_t normalize);
 
 DType kernel_dtype(at::ScalarType dtype);
 LabelType kernel_label_type(at::ScalarType dtype);
@@ -30,6 +32,8 @@ void check_score_pair(const at::Tensor& fake, const at::Tensor& real, Reduction 
 void check_logits(const at::Tensor& logits);
 void check_labels(const at::Tensor& logits, const at::Tensor& labels);
 void check_weight(const at::Tensor& logits, const std::optional<at::Tensor>& weight);
+void check_pixel_weight(const at::Tensor& logits, const std::optional<at::Tensor>& pixel_weight);
+void check_label_smoothing(double label_smoothing);
 void check_bounds(const at::Tensor& logits, const at::Tensor& bounds);
 // The gradient of an output: wanted shape and dtype are that output's.
 void check_gradient(const at::Tensor& gradient, const char* argument, c10::SymIntArrayRef shape,

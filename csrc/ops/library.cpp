@@ -10,8 +10,8 @@ TORCH_LIBRARY(accl_ext, m) {
   const std::vector<at::Tag> tags = {at::Tag::pt2_compliant_tag};
   m.def("accl_loss(Tensor scores, float target, str criterion, str reduction) -> Tensor", tags);
   m.def(
-      "_accl_loss_backward(Tensor grad_loss, Tensor scores, float target, str criterion, "
-      "str reduction) -> Tensor",
+      "_accl_loss_backward(Tensor grad_loss, Tensor scores, float target, int criterion, "
+      "int reduction) -> Tensor",
       tags);
   m.def(
       "accl_discriminator_loss(Tensor fake_scores, Tensor real_scores, float fake_target, "
@@ -19,12 +19,12 @@ TORCH_LIBRARY(accl_ext, m) {
       tags);
   m.def(
       "_accl_discriminator_loss_backward(Tensor grad_loss, Tensor fake_scores, "
-      "Tensor real_scores, float fake_target, float real_target, str criterion, float scale, "
-      "str reduction) -> (Tensor, Tensor)",
+      "Tensor real_scores, float fake_target, float real_target, int criterion, float scale, "
+      "int reduction, bool[2] output_mask) -> (Tensor, Tensor)",
       tags);
   m.def(
       "partial_cross_entropy(Tensor logits, Tensor labels, int ignore_index, Tensor? weight, "
-      "str reduction) -> (Tensor loss, Tensor scale)",
+      "Tensor? pixel_weight, float label_smoothing, str reduction) -> (Tensor loss, Tensor scale)",
       tags);
   m.def(
       "size_penalty(Tensor logits, Tensor bounds, str normalize, str reduction) -> "
@@ -32,15 +32,17 @@ TORCH_LIBRARY(accl_ext, m) {
       tags);
   m.def(
       "segmentation_head(Tensor logits, Tensor labels, Tensor? bounds, int ignore_index, "
-      "Tensor? weight, str normalize) -> (Tensor probabilities, Tensor partial_ce, "
+      "Tensor? weight, Tensor? pixel_weight, float label_smoothing, str normalize) -> "
+      "(Tensor probabilities, Tensor partial_ce, "
       "Tensor size_penalty, Tensor soft_size, Tensor ce_scale, Tensor penalty_scale)",
       tags);
   m.def(
-      "_segmentation_head_backward(Tensor? grad_probabilities, Tensor? grad_ce, Tensor? "
-      "grad_penalty, "
-      "Tensor? grad_soft_size, Tensor logits, Tensor? labels, Tensor? bounds, "
+      "_segmentation_head_backward(Tensor? grad_probabilities, Tensor? grad_ce, "
+      "Tensor? grad_penalty, Tensor? grad_soft_size, Tensor logits, Tensor? labels, Tensor? "
+      "bounds, "
       "Tensor? soft_size, Tensor? ce_scale, Tensor? penalty_scale, int ignore_index, "
-      "Tensor? weight, str normalize, str ce_reduction, str size_reduction) -> Tensor",
+      "Tensor? weight, Tensor? pixel_weight, float label_smoothing, int normalize, "
+      "int ce_reduction, int size_reduction) -> Tensor",
       tags);
 }
 
@@ -55,7 +57,8 @@ void implement(torch::Library& m) {
   m.impl("partial_cross_entropy", partial_cross_entropy);
   m.impl("size_penalty", size_penalty);
   m.impl("segmentation_head", segmentation_head);
-  m.impl("_segmentation_head_backward", segmentation_head_backward);
+  m.impl("_segmentation_head_backward",
+         ByName<SegmentationHeadBackwardOp>::call<segmentation_head_backward>);
 }
 
 } // namespace

@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 
+#include <array>
 #include <optional>
 #include <string_view>
 #include <tuple>
@@ -14,23 +15,23 @@ using OptionalTensor = std::optional<at::Tensor>;
 at::Tensor accl_loss(const at::Tensor& scores, double target, std::string_view criterion,
                      std::string_view reduction);
 at::Tensor accl_loss_backward(const at::Tensor& grad_loss, const at::Tensor& scores, double target,
-                              std::string_view criterion, std::string_view reduction);
+                              int64_t criterion, int64_t reduction);
 
 at::Tensor accl_discriminator_loss(const at::Tensor& fake_scores, const at::Tensor& real_scores,
                                    double fake_target, double real_target,
                                    std::string_view criterion, double scale,
                                    std::string_view reduction);
+// A gradient that output_mask leaves out is undefined and costs nothing.
 std::tuple<at::Tensor, at::Tensor> accl_discriminator_loss_backward(
     const at::Tensor& grad_loss, const at::Tensor& fake_scores, const at::Tensor& real_scores,
-    double fake_target, double real_target, std::string_view criterion, double scale,
-    std::string_view reduction);
+    double fake_target, double real_target, int64_t criterion, double scale, int64_t reduction,
+    std::array<bool, 2> output_mask);
 
 // loss, and the factor of each image's sum in it [B]
-std::tuple<at::Tensor, at::Tensor> partial_cross_entropy(const at::Tensor& logits,
-                                                         const at::Tensor& labels,
-                                                         int64_t ignore_index,
-                                                         const OptionalTensor& weight,
-                                                         std::string_view reduction);
+std::tuple<at::Tensor, at::Tensor> partial_cross_entropy(
+    const at::Tensor& logits, const at::Tensor& labels, int64_t ignore_index,
+    const OptionalTensor& weight, const OptionalTensor& pixel_weight, double label_smoothing,
+    std::string_view reduction);
 
 // penalty, soft size [B, C], and the factor of each squared excess []
 std::tuple<at::Tensor, at::Tensor, at::Tensor> size_penalty(const at::Tensor& logits,
@@ -41,15 +42,42 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> size_penalty(const at::Tensor& lo
 // probabilities, partial_ce, size_penalty, soft_size, and both factors
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>
 segmentation_head(const at::Tensor& logits, const at::Tensor& labels, const OptionalTensor& bounds,
-                  int64_t ignore_index, const OptionalTensor& weight, std::string_view normalize);
+                  int64_t ignore_index, const OptionalTensor& weight,
+                  const OptionalTensor& pixel_weight, double label_smoothing,
+                  std::string_view normalize);
+
+// The arguments of _segmentation_head_backward by name, in the order of its schema. The options are
+// the integers of the enums in kernels.h.
+struct SegmentationHeadBackwardInputs {
+  OptionalTensor grad_probabilities, grad_ce, grad_penalty, grad_soft_size;
+  at::Tensor logits;
+  OptionalTensor labels, bounds, soft_size, ce_scale, penalty_scale;
+  int64_t ignore_index = 255;
+  OptionalTensor weight, pixel_weight;
+  double label_smoothing = 0;
+  int64_t normalize = 0, ce_reduction = 0, size_reduction = 0;
+};
 
 // Gradient of the logits for all three of the above. A gradient that is absent costs nothing.
-at::Tensor segmentation_head_backward(
-    const OptionalTensor& grad_probabilities, const OptionalTensor& grad_ce,
-    const OptionalTensor& grad_penalty, const OptionalTensor& grad_soft_size,
-    const at::Tensor& logits, const OptionalTensor& labels, const OptionalTensor& bounds,
-    const OptionalTensor& soft_size, const OptionalTensor& ce_scale,
-    const OptionalTensor& penalty_scale, int64_t ignore_index, const OptionalTensor& weight,
-    std::string_view normalize, std::string_view ce_reduction, std::string_view size_reduction);
+at::Tensor segmentation_head_backward(const SegmentationHeadBackwardInputs& in);
+
+using SegmentationHeadBackwardOp = at::Tensor(const OptionalTensor&, const OptionalTensor&,
+                                              const OptionalTensor&, const OptionalTensor&,
+                                              const at::Tensor&, const OptionalTensor&,
+                                              const OptionalTensor&, const OptionalTensor&,
+                                              const OptionalTensor&, const OptionalTensor&, int64_t,
+                                              const OptionalTensor&, const OptionalTensor&, double,
+                                              int64_t, int64_t, int64_t);
+
+// A function that takes the struct, as the dispatcher calls it: with each argument apart.
+template <class Op>
+struct ByName;
+template <class... Arguments>
+struct ByName<at::Tensor(Arguments...)> {
+  template <at::Tensor (*function)(const SegmentationHeadBackwardInputs&)>
+  static at::Tensor call(Arguments... arguments) {
+    return function(SegmentationHeadBackwardInputs{arguments...});
+  }
+};
 
 } // namespace accl

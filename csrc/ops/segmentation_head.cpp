@@ -3,6 +3,8 @@
 #include "launch.h"
 #include "ops.h"
 
+#include <c10/util/SmallVector.h>
+
 namespace accl {
 namespace {
 
@@ -30,14 +32,12 @@ at::Tensor allocate_per_pair(const at::Tensor& logits) {
   return at::empty_symint({logits.sym_size(0), logits.sym_size(1)}, accumulation(logits));
 }
 
-// Contiguous tensors that the raw pointers of the arguments point into.
-struct Inputs {
-  at::Tensor logits;
-  at::Tensor labels;
-  at::Tensor weight;
-  at::Tensor bounds;
-
-  explicit Inputs(const at::Tensor& x) : logits(x.contiguous()) {}
+// The arguments of a kernel hold raw pointers; the contiguous tensors that they point into are kept
+// here.
+class Inputs {
+ public:
+  explicit Inputs(const at::Tensor& x)
+      : logits(x.contiguous()), type_(accumulation_type(x.scalar_type())) {}
 
   void fill(SegmentationHeadArguments& a) const {
     a.images = logits.size(0);
@@ -48,30 +48,55 @@ struct Inputs {
   }
 
   void fill_labels(SegmentationHeadArguments& a, const at::Tensor& given, int64_t ignore_index,
-                   const OptionalTensor& given_weight, Reduction reduction) {
+                   const OptionalTensor& weight, const OptionalTensor& pixel_weight,
+                   double label_smoothing, Reduction reduction) {
     labels = given.contiguous();
     a.labels = labels.const_data_ptr();
     a.label_type = kernel_label_type(labels.scalar_type());
     a.ignore_index = ignore_index;
+    a.weight = wide(weight);
+    a.pixel_weight = wide(pixel_weight);
+    a.label_smoothing = label_smoothing;
     a.ce_reduction = reduction;
-    if (!given_weight.has_value()) return;
-    weight = given_weight->to(accumulation_type(logits.scalar_type())).contiguous();
-    a.weight = weight.const_data_ptr();
   }
 
   void fill_bounds(SegmentationHeadArguments& a, const at::Tensor& given,
                    Normalization normalization, Reduction reduction) {
-    bounds = given.to(accumulation_type(logits.scalar_type()))
-                 .expand({logits.size(0), logits.size(1), 2});
+    const at::Tensor bounds = given.to(type_).expand({logits.size(0), logits.size(1), 2});
+    kept_.push_back(bounds);
     a.bounds = bounds.const_data_ptr();
     for (int i = 0; i < 3; ++i) a.bounds_stride[i] = bounds.stride(i);
     a.normalization = normalization;
     a.size_reduction = reduction;
   }
+
+  // Null where the tensor is absent.
+  const void* dense(const OptionalTensor& given) {
+    if (!given.has_value()) return nullptr;
+    kept_.push_back(given->contiguous());
+    return kept_.back().const_data_ptr();
+  }
+  // The same in the accumulation type.
+  const void* wide(const OptionalTensor& given) {
+    return given.has_value() ? dense(given->to(type_)) : nullptr;
+  }
+
+  const at::Tensor logits;
+  at::Tensor labels;
+
+ private:
+  const at::ScalarType type_;
+  c10::SmallVector<at::Tensor, 8> kept_;
 };
+
+void check_cuda(const SegmentationHeadArguments& a) {
+  TORCH_CHECK(!a.pixel_weight && a.label_smoothing == 0,
+              "pixel_weight and label_smoothing are computed on CPU tensors alone so far");
+}
 
 void run_forward(SegmentationHeadForward& a, const Inputs& in) {
   if (in.logits.is_cuda()) {
+    check_cuda(a);
     const at::Tensor scratch =
         cuda_scratch(cuda::segmentation_head_partials(a),
                      accumulation_type(in.logits.scalar_type()), in.logits, &a.partials, &a.ticket);
@@ -84,14 +109,15 @@ void run_forward(SegmentationHeadForward& a, const Inputs& in) {
 
 } // namespace
 
-std::tuple<at::Tensor, at::Tensor> partial_cross_entropy(const at::Tensor& logits,
-                                                         const at::Tensor& labels,
-                                                         int64_t ignore_index,
-                                                         const OptionalTensor& weight,
-                                                         std::string_view reduction_name) {
+std::tuple<at::Tensor, at::Tensor> partial_cross_entropy(
+    const at::Tensor& logits, const at::Tensor& labels, int64_t ignore_index,
+    const OptionalTensor& weight, const OptionalTensor& pixel_weight, double label_smoothing,
+    std::string_view reduction_name) {
   check_logits(logits);
   check_labels(logits, labels);
   check_weight(logits, weight);
+  check_pixel_weight(logits, pixel_weight);
+  check_label_smoothing(label_smoothing);
   const Reduction reduction = parse_label_reduction(reduction_name);
   at::Tensor loss = allocate_cross_entropy(logits, reduction);
   at::Tensor scale = allocate_per_image(logits);
@@ -100,7 +126,7 @@ std::tuple<at::Tensor, at::Tensor> partial_cross_entropy(const at::Tensor& logit
   Inputs in(logits);
   SegmentationHeadForward a;
   in.fill(a);
-  in.fill_labels(a, labels, ignore_index, weight, reduction);
+  in.fill_labels(a, labels, ignore_index, weight, pixel_weight, label_smoothing, reduction);
   a.ce = loss.data_ptr();
   a.ce_scale = scale.data_ptr();
   run_forward(a, in);
@@ -134,10 +160,14 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> size_penalty(const at::Tensor& lo
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>
 segmentation_head(const at::Tensor& logits, const at::Tensor& labels, const OptionalTensor& bounds,
-                  int64_t ignore_index, const OptionalTensor& weight, std::string_view normalize) {
+                  int64_t ignore_index, const OptionalTensor& weight,
+                  const OptionalTensor& pixel_weight, double label_smoothing,
+                  std::string_view normalize) {
   check_logits(logits);
   check_labels(logits, labels);
   check_weight(logits, weight);
+  check_pixel_weight(logits, pixel_weight);
+  check_label_smoothing(label_smoothing);
   const Normalization normalization = parse_normalization(normalize);
   if (bounds.has_value()) check_bounds(logits, *bounds);
   at::Tensor probabilities = at::empty_symint(logits.sym_sizes(), logits.options());
@@ -153,7 +183,8 @@ segmentation_head(const at::Tensor& logits, const at::Tensor& labels, const Opti
       Inputs in(logits);
       SegmentationHeadForward a;
       in.fill(a);
-      in.fill_labels(a, labels, ignore_index, weight, Reduction::kMean);
+      in.fill_labels(a, labels, ignore_index, weight, pixel_weight, label_smoothing,
+                     Reduction::kMean);
       if (bounds.has_value()) in.fill_bounds(a, *bounds, normalization, Reduction::kMean);
       a.probabilities = probabilities.data_ptr();
       a.ce = ce.data_ptr();
@@ -167,75 +198,76 @@ segmentation_head(const at::Tensor& logits, const at::Tensor& labels, const Opti
   return {probabilities, ce, penalty, soft_size, ce_scale, penalty_scale};
 }
 
-at::Tensor segmentation_head_backward(
-    const OptionalTensor& grad_probabilities, const OptionalTensor& grad_ce,
-    const OptionalTensor& grad_penalty, const OptionalTensor& grad_soft_size,
-    const at::Tensor& logits, const OptionalTensor& labels, const OptionalTensor& bounds,
-    const OptionalTensor& soft_size, const OptionalTensor& ce_scale,
-    const OptionalTensor& penalty_scale, int64_t ignore_index, const OptionalTensor& weight,
-    std::string_view normalize, std::string_view ce_reduction_name,
-    std::string_view size_reduction_name) {
+namespace {
+
+const at::Tensor& required(const OptionalTensor& tensor, const char* gradient, const char* needs) {
+  TORCH_CHECK_VALUE(tensor.has_value(), gradient, " needs ", needs);
+  return *tensor;
+}
+
+void check_backward(const SegmentationHeadBackwardInputs& in) {
+  const at::Tensor& logits = in.logits;
   check_logits(logits);
-  const Normalization normalization = parse_normalization(normalize);
-  const Reduction ce_reduction = parse_label_reduction(ce_reduction_name);
-  const Reduction size_reduction = parse_reduction(size_reduction_name);
   const at::ScalarType type = accumulation_type(logits.scalar_type());
-  const std::vector<c10::SymInt> pair_shape = {logits.sym_size(0), logits.sym_size(1)};
-  if (grad_probabilities.has_value()) {
-    check_gradient(*grad_probabilities, "grad_probabilities", logits.sym_sizes(),
+  const std::vector<c10::SymInt> scalar, pairs = {logits.sym_size(0), logits.sym_size(1)};
+  if (in.grad_probabilities.has_value()) {
+    check_gradient(*in.grad_probabilities, "grad_probabilities", logits.sym_sizes(),
                    logits.scalar_type(), logits);
   }
-  if (grad_ce.has_value()) {
-    TORCH_CHECK_VALUE(labels.has_value() && ce_scale.has_value(),
-                      "grad_ce needs labels and ce_scale");
-    check_labels(logits, *labels);
-    check_weight(logits, weight);
-    const std::vector<c10::SymInt> shape =
-        ce_reduction == Reduction::kNone ? map_shape(logits) : std::vector<c10::SymInt>();
-    check_gradient(*grad_ce, "grad_ce", shape, type, logits);
-    check_gradient(*ce_scale, "ce_scale", {logits.sym_size(0)}, type, logits);
+  if (in.grad_ce.has_value()) {
+    const char* const needs = "labels and ce_scale";
+    check_labels(logits, required(in.labels, "grad_ce", needs));
+    check_weight(logits, in.weight);
+    check_pixel_weight(logits, in.pixel_weight);
+    check_label_smoothing(in.label_smoothing);
+    const bool mapped = label_reduction_of(in.ce_reduction) == Reduction::kNone;
+    check_gradient(*in.grad_ce, "grad_ce", mapped ? map_shape(logits) : scalar, type, logits);
+    check_gradient(required(in.ce_scale, "grad_ce", needs), "ce_scale", {logits.sym_size(0)}, type,
+                   logits);
   }
-  if (grad_penalty.has_value()) {
-    TORCH_CHECK_VALUE(soft_size.has_value() && penalty_scale.has_value(),
-                      "grad_penalty needs soft_size and penalty_scale");
-    if (bounds.has_value()) check_bounds(logits, *bounds);
-    check_gradient(*grad_penalty, "grad_penalty",
-                   size_reduction == Reduction::kNone ? c10::SymIntArrayRef(pair_shape)
-                                                      : c10::SymIntArrayRef(),
-                   type, logits);
-    check_gradient(*soft_size, "soft_size", pair_shape, type, logits);
-    check_gradient(*penalty_scale, "penalty_scale", {}, type, logits);
+  if (in.grad_penalty.has_value()) {
+    const char* const needs = "soft_size and penalty_scale";
+    if (in.bounds.has_value()) check_bounds(logits, *in.bounds);
+    normalization_of(in.normalize);
+    const bool mapped = reduction_of(in.size_reduction) == Reduction::kNone;
+    check_gradient(*in.grad_penalty, "grad_penalty", mapped ? pairs : scalar, type, logits);
+    check_gradient(required(in.soft_size, "grad_penalty", needs), "soft_size", pairs, type, logits);
+    check_gradient(required(in.penalty_scale, "grad_penalty", needs), "penalty_scale", {}, type,
+                   logits);
   }
-  if (grad_soft_size.has_value()) {
-    check_gradient(*grad_soft_size, "grad_soft_size", pair_shape, type, logits);
+  if (in.grad_soft_size.has_value()) {
+    check_gradient(*in.grad_soft_size, "grad_soft_size", pairs, type, logits);
   }
-  at::Tensor grad_logits = at::empty_symint(logits.sym_sizes(), logits.options());
-  if (logits.is_meta() || logits.numel() == 0) return grad_logits;
+}
 
-  Inputs in(logits);
+} // namespace
+
+at::Tensor segmentation_head_backward(const SegmentationHeadBackwardInputs& in) {
+  check_backward(in);
+  at::Tensor grad_logits = at::empty_symint(in.logits.sym_sizes(), in.logits.options());
+  if (in.logits.is_meta() || in.logits.numel() == 0) return grad_logits;
+  Inputs inputs(in.logits);
   SegmentationHeadBackward a;
-  in.fill(a);
+  inputs.fill(a);
   a.grad_logits = grad_logits.data_ptr();
-  std::vector<at::Tensor> kept;
-  const auto pointer = [&kept](const OptionalTensor& tensor) {
-    kept.push_back(tensor->contiguous());
-    return kept.back().const_data_ptr();
-  };
-  if (grad_probabilities.has_value()) a.grad_probabilities = pointer(grad_probabilities);
-  if (grad_soft_size.has_value()) a.grad_soft_size = pointer(grad_soft_size);
-  if (grad_ce.has_value()) {
-    in.fill_labels(a, *labels, ignore_index, weight, ce_reduction);
-    a.grad_ce = pointer(grad_ce);
-    a.ce_scale = pointer(ce_scale);
+  a.grad_probabilities = inputs.dense(in.grad_probabilities);
+  a.grad_soft_size = inputs.dense(in.grad_soft_size);
+  if (in.grad_ce.has_value()) {
+    inputs.fill_labels(a, *in.labels, in.ignore_index, in.weight, in.pixel_weight,
+                       in.label_smoothing, Reduction(in.ce_reduction));
+    a.grad_ce = inputs.dense(in.grad_ce);
+    a.ce_scale = inputs.dense(in.ce_scale);
   }
-  if (grad_penalty.has_value() && bounds.has_value()) { // without bounds the penalty is constant
-    in.fill_bounds(a, *bounds, normalization, size_reduction);
-    a.grad_penalty = pointer(grad_penalty);
-    a.soft_size = pointer(soft_size);
-    a.penalty_scale = pointer(penalty_scale);
+  // Without bounds the penalty is constant.
+  if (in.grad_penalty.has_value() && in.bounds.has_value()) {
+    inputs.fill_bounds(a, *in.bounds, Normalization(in.normalize), Reduction(in.size_reduction));
+    a.grad_penalty = inputs.dense(in.grad_penalty);
+    a.soft_size = inputs.dense(in.soft_size);
+    a.penalty_scale = inputs.dense(in.penalty_scale);
   }
-  if (in.logits.is_cuda()) {
-    launch_cuda(cuda::segmentation_head_backward, a, in.logits);
+  if (inputs.logits.is_cuda()) {
+    check_cuda(a);
+    launch_cuda(cuda::segmentation_head_backward, a, inputs.logits);
   } else {
     cpu::segmentation_head_backward(a);
   }

@@ -42,8 +42,9 @@ Head segmentation_head(const at::Tensor& logits, const at::Tensor& labels,
   static const auto op =
       find("accl_ext::segmentation_head")
           .typed<Head(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
-                      int64_t, const std::optional<at::Tensor>&, std::string_view)>();
-  return op.call(logits, labels, bounds, 255, std::nullopt, "none");
+                      int64_t, const std::optional<at::Tensor>&,
+                      const std::optional<at::Tensor>&, double, std::string_view)>();
+  return op.call(logits, labels, bounds, 255, std::nullopt, std::nullopt, 0.0, "none");
 }
 
 // Eq. (5): mean of (d - 1)^2 over {0, 1, 3} is (1 + 0 + 4) / 3; its gradient 2 (d - 1) / 3 and its

@@ -11,6 +11,8 @@ from ops.oracle import as_tuple, assert_near, make_labels, make_logits
 from ops.table import CASES, FEW, cases, size_bounds
 
 ops = torch.ops.accl_ext
+# The backward ops take options as integers.
+CRITERIA, REDUCTIONS = ("lsgan", "vanilla", "hinge"), ("mean", "sum", "none", "image_mean")
 
 
 @pytest.mark.parametrize(**cases(CASES))
@@ -129,6 +131,7 @@ def score_calls():
             g = torch.randn(()) if reduction == "mean" else torch.randn(2, 1, 3)
             g = g.double()
             name = f"{criterion}-{reduction}"
+            integers = (CRITERIA.index(criterion), REDUCTIONS.index(reduction))
             yield (
                 f"accl_loss-{name}",
                 lambda a, c=criterion, r=reduction: ops.accl_loss.default(a, 0.9, c, r),
@@ -136,9 +139,7 @@ def score_calls():
             )
             yield (
                 f"accl_loss_backward-{name}",
-                lambda g, a, c=criterion, r=reduction: ops._accl_loss_backward.default(
-                    g, a, 0.9, c, r
-                ),
+                lambda g, a, i=integers: ops._accl_loss_backward.default(g, a, 0.9, *i),
                 (g, x),
             )
             yield (
@@ -150,16 +151,18 @@ def score_calls():
             )
             yield (
                 f"discriminator_backward-{name}",
-                lambda g, a, b, c=criterion, r=reduction: (
-                    ops._accl_discriminator_loss_backward.default(g, a, b, 0.1, 0.9, c, 0.5, r)
+                lambda g, a, b, c=integers[0], r=integers[1]: (
+                    ops._accl_discriminator_loss_backward.default(
+                        g, a, b, 0.1, 0.9, c, 0.5, r, (True, True)
+                    )
                 ),
                 (g, x, y),
             )
 
 
-def pixel_backward(z, y, bounds, weight, ce_reduction, size_reduction):
+def pixel_backward(z, y, bounds, weight, ce_reduction, size_reduction, more=(None, 0.0)):
     """_segmentation_head_backward of its five differentiable inputs and the logits."""
-    _, ce_scale = ops.partial_cross_entropy.default(z, y, 255, weight, ce_reduction)
+    _, ce_scale = ops.partial_cross_entropy.default(z, y, 255, weight, *more, ce_reduction)
     _, _, penalty_scale = ops.size_penalty.default(z, bounds, "area", size_reduction)
 
     def call(g_probabilities, g_ce, g_penalty, g_size, logits, soft_size):
@@ -176,9 +179,10 @@ def pixel_backward(z, y, bounds, weight, ce_reduction, size_reduction):
             penalty_scale,
             255,
             weight,
-            "area",
-            ce_reduction,
-            size_reduction,
+            *more,
+            0,
+            REDUCTIONS.index(ce_reduction),
+            REDUCTIONS.index(size_reduction),
         )
 
     return call
@@ -189,11 +193,14 @@ def pixel_calls():
         z, y = make_logits(3, classes, (4,)), make_labels(3, classes, (4,), labelled=0.7)
         bounds = size_bounds(classes, 4)
         weight = torch.rand(max(classes, 2)).double() + 0.5
+        more = (torch.rand(3, 4).double() + 0.5, 0.2)
         size = z.detach().sigmoid().sum(-1) if classes == 1 else z.detach().softmax(1).sum(-1)
         name = f"C{classes}"
         yield (
             f"partial_cross_entropy-{name}",
-            lambda z, y=y, w=weight: ops.partial_cross_entropy.default(z, y, 255, w, "mean"),
+            lambda z, y=y, w=weight, m=more: ops.partial_cross_entropy.default(
+                z, y, 255, w, *m, "mean"
+            ),
             (z,),
         )
         yield (
@@ -203,8 +210,8 @@ def pixel_calls():
         )
         yield (
             f"segmentation_head-{name}",
-            lambda z, y=y, b=bounds, w=weight: ops.segmentation_head.default(
-                z, y, b, 255, w, "area"
+            lambda z, y=y, b=bounds, w=weight, m=more: ops.segmentation_head.default(
+                z, y, b, 255, w, *m, "area"
             ),
             (z,),
         )
@@ -222,7 +229,7 @@ def pixel_calls():
             )
             yield (
                 f"pixel_backward-{name}-{ce_reduction}",
-                pixel_backward(z, y, bounds, weight, ce_reduction, size_reduction),
+                pixel_backward(z, y, bounds, weight, ce_reduction, size_reduction, more),
                 inputs,
             )
 

@@ -12,6 +12,8 @@ from ops.oracle import DTYPES, as_tuple, dtype_id, make_labels, make_logits
 from ops.table import FEW, cases, size_bounds
 
 ops = torch.ops.accl_ext
+# The backward ops take options as integers.
+CRITERIA, REDUCTIONS = ("lsgan", "vanilla", "hinge"), ("mean", "sum", "none", "image_mean")
 
 
 def op_samples():
@@ -24,29 +26,33 @@ def op_samples():
                 g = torch.ones_like(x)
             g.requires_grad_()
             options = (0.1, 0.9, criterion, 0.5, reduction)
+            integers = (CRITERIA.index(criterion), REDUCTIONS.index(reduction))
             name = f"{criterion}-{reduction}"
             yield f"accl_loss-{name}", ops.accl_loss, (x, 1.0, criterion, reduction)
             yield (
                 f"accl_loss_backward-{name}",
                 ops._accl_loss_backward,
-                (g, x, 1.0, criterion, reduction),
+                (g, x, 1.0, *integers),
             )
             yield f"discriminator-{name}", ops.accl_discriminator_loss, (x, y, *options)
-            yield (
-                f"discriminator_backward-{name}",
-                ops._accl_discriminator_loss_backward,
-                (g, x, y, *options),
-            )
+            for mask in ((True, True), (True, False), (False, True)):
+                yield (
+                    f"discriminator_backward-{name}-{mask}",
+                    ops._accl_discriminator_loss_backward,
+                    (g, x, y, 0.1, 0.9, integers[0], 0.5, integers[1], mask),
+                )
     for classes in (1, 3):
-        for weight in (None, torch.rand(max(classes, 2))):
+        for weighted in (False, True):
+            weight = torch.rand(max(classes, 2)) if weighted else None
+            more = (torch.rand(3, 5, 7), 0.1) if weighted else (None, 0.0)
             z, y = make_logits(3, classes).requires_grad_(), make_labels(3, classes)
             bounds = size_bounds(classes, 35)
-            name = f"C{classes}-{'plain' if weight is None else 'weighted'}"
+            name = f"C{classes}-{'weighted' if weighted else 'plain'}"
             for r in ("mean", "image_mean", "sum", "none"):
                 yield (
                     f"partial_cross_entropy-{name}-{r}",
                     ops.partial_cross_entropy,
-                    (z, y, 255, weight, r),
+                    (z, y, 255, weight, *more, r),
                 )
             for r in ("mean", "sum", "none"):
                 yield f"size_penalty-{name}-{r}", ops.size_penalty, (z, bounds, "area", r)
@@ -54,18 +60,28 @@ def op_samples():
                 yield (
                     f"segmentation_head-{name}-{'free' if b is None else 'bounds'}",
                     ops.segmentation_head,
-                    (z, y, b, 255, weight, "area"),
+                    (z, y, b, 255, weight, *more, "area"),
                 )
-            head = ops.segmentation_head(z.detach(), y, bounds, 255, weight, "area")
+            head = ops.segmentation_head(z.detach(), y, bounds, 255, weight, *more, "area")
             p, ce, penalty, size, ce_scale, penalty_scale = head
-            saved = (z, y, bounds, size.requires_grad_(), ce_scale, penalty_scale, 255, weight)
+            saved = (
+                z,
+                y,
+                bounds,
+                size.requires_grad_(),
+                ce_scale,
+                penalty_scale,
+                255,
+                weight,
+                *more,
+            )
             given = [torch.ones_like(x).requires_grad_() for x in (p, ce, penalty, size)]
             for absent in (None, 0, 1, 2, 3):
                 g = [None if i == absent else x for i, x in enumerate(given)]
                 yield (
                     f"pixel_backward-{name}-without-{absent}",
                     ops._segmentation_head_backward,
-                    (*g, *saved, "area", "mean", "mean"),
+                    (*g, *saved, 0, 0, 0),
                 )
 
 

@@ -1,7 +1,7 @@
 // Labels of any integer type, and the few pixels that carry one.
 #pragma once
 
-#include "../../kernels.h"
+#include "../../math/label_smoothing.h"
 #include "lanes.h"
 
 namespace accl {
@@ -120,18 +120,54 @@ ACCL_HD Mask<double> code_is(const int32_t* code, int32_t value, double) {
   return mask;
 }
 
-// Weight of each pixel's class, null: 1; 0 where ignored, NaN where the label is invalid.
-template <class T>
-ACCL_HD Lanes<T> pixel_weight(const int32_t* code, const T* weight) {
-  Lanes<T> w = Lanes<T>(1);
-  if (weight) {
-    T values[kLanes];
-    for (int i = 0; i < kLanes; ++i) values[i] = weight[code[i] < 0 ? 0 : code[i]];
-    w = load(values);
-  }
+// What each label counts besides its class: 1 or its pixel's weight; 0 where ignored, NaN where the
+// label is invalid.
+template <class T, class Pixels>
+ACCL_HD Lanes<T> label_weight(const int32_t* code, const Pixels& pixels, const T* pixel_weight) {
+  Lanes<T> w = pixel_weight ? pixels.read(pixel_weight) : Lanes<T>(1);
   w = select(code_is(code, kIgnored, T()), Lanes<T>(0), w);
   return select(code_is(code, kInvalid, T()), Lanes<T>(T(__builtin_nan(""))), w);
 }
+
+// Weight of each label's class, 1 where there is none; weight null: all 1.
+template <class T>
+ACCL_HD Lanes<T> class_weight(const int32_t* code, const T* weight) {
+  if (!weight) return Lanes<T>(1);
+  T values[kLanes];
+  for (int i = 0; i < kLanes; ++i) values[i] = code[i] < 0 ? T(1) : weight[code[i]];
+  return load(values);
+}
+
+// What label smoothing makes of sixteen labels: the factor of each class, and of all others.
+template <class T>
+struct Smoothing {
+  const bool on;
+  const T* const weight;
+  const LabelSmoothing<double> of;
+  double weight_sum = 0; // of all classes
+
+  ACCL_INLINE explicit Smoothing(const SegmentationHeadArguments& a)
+      : on(a.label_smoothing != 0),
+        weight(static_cast<const T*>(a.weight)),
+        of(label_smoothing_of(a.label_smoothing, a.classes)) {
+    for (int64_t c = 0; on && c < (a.classes == 1 ? 2 : a.classes); ++c) weight_sum += weight_of(c);
+  }
+  ACCL_INLINE double weight_of(int64_t c) const { return weight ? double(weight[c]) : 1.0; }
+
+  ACCL_INLINE Lanes<T> own(const int32_t* code) const {
+    return Lanes<T>(T(of.own)) * class_weight(code, weight);
+  }
+  ACCL_INLINE Lanes<T> factor(const int32_t* code, int32_t c, const Lanes<T>& own) const {
+    return Lanes<T>(T(of.share * weight_of(c))) + select(code_is(code, c, T()), own, Lanes<T>(0));
+  }
+  ACCL_INLINE Lanes<T> other_factors(const int32_t* code, int32_t c, const Lanes<T>& own) const {
+    return Lanes<T>(T(of.share * (weight_sum - weight_of(c)))) +
+           select(code_is(code, c, T()), Lanes<T>(0), own);
+  }
+  ACCL_INLINE Lanes<T> all_factors(const Lanes<T>& own) const {
+    return Lanes<T>(T(of.share * weight_sum)) + own;
+  }
+};
 
 } // namespace ACCL_ISA
 } // namespace accl

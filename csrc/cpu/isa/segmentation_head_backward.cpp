@@ -18,6 +18,7 @@ struct Backward {
   const cpu::ImageGradient& gradient;
   T* const exponentials; // [C, 16]
   T* const relative;     // [C, 16] gradients of the probabilities, relative to the top class's
+  const Smoothing<T> smoothing;
 
   int64_t offset(int64_t c, int64_t block) const {
     return (image * a.classes + c) * a.pixels + block;
@@ -37,19 +38,25 @@ struct Backward {
     return pixels.read(static_cast<const In*>(a.grad_probabilities) + offset(c, block)) + row;
   }
 
-  // Gradient of each pixel's unweighted loss.
+  // Gradient of each pixel's loss without weights; with smoothing those of the classes are inside.
   Lanes<T> grad_cross_entropy(int64_t block, const Picked& picked, const int32_t* code) const {
+    const int64_t at = image * a.pixels + block;
     Lanes<T> g = Lanes<T>(T(gradient.ce));
     if (a.ce_reduction == Reduction::kNone) {
-      g = picked.read(static_cast<const T*>(a.grad_ce) + image * a.pixels + block);
+      g = picked.read(static_cast<const T*>(a.grad_ce) + at);
     }
-    const Lanes<T> w = pixel_weight(code, static_cast<const T*>(a.weight));
-    return select(w == Lanes<T>(0), Lanes<T>(0), w * g);
+    const T* const weights = a.pixel_weight ? static_cast<const T*>(a.pixel_weight) + at : nullptr;
+    Lanes<T> w = label_weight(code, picked, weights);
+    if (!smoothing.on) w = w * class_weight(code, static_cast<const T*>(a.weight));
+    return times(w, g);
   }
 
-  // By selection where the factor is 0: the product with an infinite slope would be NaN.
-  static Lanes<T> scaled(const Lanes<T>& factor, const Lanes<T>& slope) {
-    return select(factor == Lanes<T>(0), Lanes<T>(0), factor * slope);
+  // Slope of the pixel's loss, by p_c and 1 - p_c.
+  Lanes<T> smoothed_slope(const int32_t* code, int32_t c, const Lanes<T>& p,
+                          const Lanes<T>& complement) const {
+    const Lanes<T> own = smoothing.own(code);
+    return smoothed_cross_entropy_slope(smoothing.factor(code, c, own),
+                                        smoothing.other_factors(code, c, own), p, complement);
   }
 
   // The gradient of sixteen pixels. kDense: a gradient comes through the probabilities or the soft
@@ -59,7 +66,12 @@ struct Backward {
     const Logistic<Lanes<T>> l = logistic(pixels.read(logits(0, block)));
     Lanes<T> grad = Lanes<T>(0);
     if (kDense) grad = sigmoid_slope(l) * grad_probability<kMap>(0, block, pixels);
-    if (code) grad = grad + scaled(g, binary_cross_entropy_slope(l, code_is(code, 1, T())));
+    if (code) {
+      const Lanes<T> slope = smoothing.on
+                                 ? smoothed_slope(code, 1, sigmoid(l), sigmoid_complement(l))
+                                 : binary_cross_entropy_slope(l, code_is(code, 1, T()));
+      grad = grad + times(g, slope);
+    }
     pixels.write(grad_logits(0, block), grad);
   }
 
@@ -88,8 +100,11 @@ struct Backward {
       if (kDense) grad = softmax_pullback(e * s.scale, load(relative + c * kLanes), dot);
       if (code) {
         const Lanes<T> rest = select(s.is_top(c), s.others, Lanes<T>(1) + s.others - e);
-        grad = grad + scaled(g, softmax_cross_entropy_slope(code_is(code, int32_t(c), T()), e, rest,
-                                                            s.scale));
+        const Lanes<T> slope =
+            smoothing.on
+                ? smoothed_slope(code, int32_t(c), e * s.scale, rest * s.scale)
+                : softmax_cross_entropy_slope(code_is(code, int32_t(c), T()), e, rest, s.scale);
+        grad = grad + times(g, slope);
       }
       pixels.write(grad_logits(c, block), grad);
     }
@@ -141,8 +156,8 @@ void segmentation_head_backward(const SegmentationHeadBackward& a, int64_t image
     typedef decltype(in) In;
     typedef Accumulation<In> T;
     T* const exponentials = static_cast<T*>(scratch);
-    const Backward<In> backward{a, image, gradient, exponentials,
-                                exponentials + a.classes * kLanes};
+    const Backward<In> backward{
+        a, image, gradient, exponentials, exponentials + a.classes * kLanes, Smoothing<T>(a)};
     if (a.grad_probabilities) {
       backward.template run<true, true>(begin, end);
     } else if (gradient.row) {

@@ -16,6 +16,7 @@ struct Forward {
   const SegmentationHeadForward& a;
   const int64_t image;
   T* const exponentials; // [C, 16]
+  const Smoothing<T> smoothing;
 
   int64_t offset(int64_t c, int64_t block) const {
     return (image * a.classes + c) * a.pixels + block;
@@ -25,6 +26,11 @@ struct Forward {
   }
   In* probabilities(int64_t c, int64_t block) const {
     return static_cast<In*>(a.probabilities) + offset(c, block);
+  }
+
+  const T* pixel_weights(int64_t block) const {
+    if (!a.pixel_weight) return nullptr;
+    return static_cast<const T*>(a.pixel_weight) + image * a.pixels + block;
   }
 
   // Each adds the block's probabilities, lane by lane, to the soft size.
@@ -64,6 +70,23 @@ struct Forward {
     return softmax_cross_entropy(load(label_logit), s.top, s.others);
   }
 
+  // The weights of the classes are inside.
+  Lanes<T> smoothed_cross_entropy(int64_t block, const Picked& picked, const int32_t* code) const {
+    const Lanes<T> own = smoothing.own(code);
+    if (a.classes == 1) {
+      return smoothed_binary_cross_entropy(logistic(picked.read(logits(0, block))),
+                                           smoothing.factor(code, 0, own),
+                                           smoothing.factor(code, 1, own));
+    }
+    const auto s = softmax(logits(0, block), a.pixels, a.classes, picked, exponentials);
+    Lanes<T> loss = times(smoothing.all_factors(own), log1p_(s.others));
+    for (int64_t c = 0; c < a.classes; ++c) {
+      loss = loss + smoothed_softmax_term(smoothing.factor(code, int32_t(c), own),
+                                          picked.read(logits(c, block)), s.top);
+    }
+    return loss;
+  }
+
   // The first n lanes, 0 in the others.
   static Lanes<T> first(const Lanes<T>& x, int n) {
     if (n == kLanes) return x;
@@ -100,14 +123,17 @@ struct Forward {
       if (ce_map) std::memset(ce_map + block, 0, count * sizeof(T));
       collect(a, image, block, count, &labelled);
       if (invalid < 0 && labelled.first_invalid >= 0) invalid = block + labelled.first_invalid;
+      const T* const weights = pixel_weights(block);
       Lanes<T> ce = Lanes<T>(0), weight = Lanes<T>(0);
       for (int i = 0; i < labelled.n; i += kLanes) {
         const int n = labelled.n - i < kLanes ? labelled.n - i : kLanes;
         const int32_t* const code = labelled.code + i;
         const Picked picked = {labelled.at + i, n};
-        const Lanes<T> w = pixel_weight(code, static_cast<const T*>(a.weight));
-        const Lanes<T> loss =
-            select(w == Lanes<T>(0), Lanes<T>(0), cross_entropy(block, picked, code) * w);
+        const Lanes<T> of_pixel = label_weight(code, picked, weights);
+        const Lanes<T> w = of_pixel * class_weight(code, static_cast<const T*>(a.weight));
+        const Lanes<T> loss = smoothing.on
+                                  ? times(of_pixel, smoothed_cross_entropy(block, picked, code))
+                                  : times(w, cross_entropy(block, picked, code));
         ce = ce + loss;
         weight = weight + w;
         if (ce_map) picked.write(ce_map + block, loss);
@@ -131,7 +157,7 @@ int64_t segmentation_head_forward(const SegmentationHeadForward& a, int64_t imag
     typedef decltype(in) In;
     typedef Accumulation<In> T;
     T* const exponentials = static_cast<T*>(scratch);
-    const Forward<In> forward{a, image, exponentials};
+    const Forward<In> forward{a, image, exponentials, Smoothing<T>(a)};
     return forward.run(begin, end, partial,
                        reinterpret_cast<Lanes<T>*>(exponentials + a.classes * kLanes));
   });
