@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 
 from .commands import COMMANDS, Command
-from .errors import CheckFailed, UserError
+from .errors import CheckFailed, DataWarning, UserError
 
 BAD_INPUT = 2
 FAILED_CHECK = 1
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         print(_version())
         return 0
+    warnings.showwarning = _show_warning
     try:
         _run(words[0], words[1:])
     except UserError as error:
@@ -151,6 +153,15 @@ def _readable(kind: str) -> str:
     kind = re.sub(r"typing\.(Literal|Optional|Union)", r"\1", kind)
     options = re.fullmatch(r"Literal\[(.*)\]", kind)
     return " or ".join(options[1].split(", ")) if options else kind
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    """Warnings about the data as plain lines, others as Python has them."""
+    if issubclass(category, DataWarning):
+        text = f"accl: warning: {message}\n"
+    else:
+        text = warnings.formatwarning(message, category, filename, lineno, line)
+    print(text, end="", file=sys.stderr)
 
 
 def _fail(message: str, status: int, debug: bool) -> int:

@@ -64,14 +64,39 @@ def _phantom(options: Any) -> None:
     _say(f"{options.n_train} training and {options.n_test} test images in {out}")
 
 
+def _reading_arguments(parser: Any, default: str = "", slices: str | None = "auto") -> None:
+    """Which value of a mask is the object, and how volumes are sliced."""
+    note = f"; {default}" if default else ""
+    parser.add_argument(
+        "--mask_threshold",
+        type=float | None,
+        default=None,
+        help=f"mask values above it are the object{note}",
+    )
+    parser.add_argument(
+        "--mask_value",
+        type=int | None,
+        default=None,
+        help=f"mask values equal to it are the object: one class of several{note}",
+    )
+    _slices_argument(parser, slices)
+
+
+def _slices_argument(parser: Any, default: str | None) -> None:
+    parser.add_argument(
+        "--slices",
+        type=Literal["auto", "first", "last"] | None,
+        default=default,
+        help="axis of a volume's slices in its file" + ("" if default else "; default: training's"),
+    )
+
+
 def _weaken_arguments(parser: Any, words: Sequence[str]) -> None:
     from .data.options import WeakOptions
 
     parser.add_argument("masks", type=str, help="folder of masks")
     parser.add_argument("out", type=str, help="folder for the weak labels (0, 1, 255)")
-    parser.add_argument(
-        "--mask_threshold", type=float | None, default=None, help="foreground is above this value"
-    )
+    _reading_arguments(parser)
     parser.add_class_arguments(WeakOptions, None)
 
 
@@ -80,7 +105,14 @@ def _weaken(options: Any) -> None:
     from .data.weak import write_weak_labels
 
     weak = WeakOptions(**fields_of(WeakOptions, options))
-    report = write_weak_labels(options.masks, options.out, weak, options.mask_threshold)
+    report = write_weak_labels(
+        options.masks,
+        options.out,
+        weak,
+        mask_threshold=options.mask_threshold,
+        mask_value=options.mask_value,
+        slices=options.slices,
+    )
     for name, pixels in report["per_image"].items():
         _say(f"{name}: {pixels}")
     _say(f"labelled pixels: {report['pixels']} ({100 * report['ratio']:.3f} %)")
@@ -93,9 +125,7 @@ def _references_arguments(parser: Any, words: Sequence[str]) -> None:
     parser.add_argument("out", type=str, help="folder for the made masks")
     parser.add_argument("--n", type=int, default=200, help="masks to make")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same files")
-    parser.add_argument(
-        "--mask_threshold", type=float | None, default=None, help="foreground is above this value"
-    )
+    _reading_arguments(parser)
     parser.add_class_arguments(Augmentation, None)
 
 
@@ -110,6 +140,8 @@ def _references(options: Any) -> None:
         seed=options.seed,
         augmentation=Augmentation(**fields_of(Augmentation, options)),
         mask_threshold=options.mask_threshold,
+        mask_value=options.mask_value,
+        slices=options.slices,
     )
     low, median, high = report["pixels"]
     _say(
@@ -147,11 +179,12 @@ def _evaluate_arguments(parser: Any, words: Sequence[str]) -> None:
     parser.add_argument("--split", type=Literal["test", "train"], default="test", help="images")
     parser.add_argument("--masks", type=str | None, default=None, help="name of the mask folder")
     parser.add_argument(
-        "--mask_threshold",
-        type=float | None,
+        "--mask_suffix",
+        type=str | None,
         default=None,
-        help="mask values above it are the object; default: the training's on its own data",
+        help="what names of masks have behind those of images; default: the training's",
     )
+    _reading_arguments(parser, default="default: the training's on its own data", slices=None)
     parser.add_argument("--out", type=str | None, default=None, help="default: inside the run")
 
 
@@ -163,7 +196,10 @@ def _evaluate(options: Any) -> None:
         options.data,
         split=options.split,
         masks=options.masks,
+        mask_suffix=options.mask_suffix,
         mask_threshold=options.mask_threshold,
+        mask_value=options.mask_value,
+        slices=options.slices,
         out=options.out,
     )
 
@@ -172,12 +208,13 @@ def _predict_arguments(parser: Any, words: Sequence[str]) -> None:
     parser.add_argument("run", type=str, help="run folder")
     parser.add_argument("--images", type=str, required=True, help="folder of images")
     parser.add_argument("--out", type=str, required=True, help="folder for the masks")
+    _slices_argument(parser, None)
 
 
 def _predict(options: Any) -> None:
     from .evaluation.predict import predict
 
-    written = predict(options.run, options.images, options.out)
+    written = predict(options.run, options.images, options.out, options.slices)
     _say(f"{len(written)} masks in {options.out}")
 
 

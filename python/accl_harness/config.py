@@ -15,6 +15,7 @@ from .data.options import (
     ImageAugmentation,
     ReferenceKind,
     ReferenceOptions,
+    Slices,
     WeakOptions,
 )
 from .errors import UserError
@@ -58,6 +59,12 @@ class TrainConfig:
     """Name of the mask folder."""
     mask_threshold: float | None = None
     """Foreground is above this value; default: a mask holds 0 and one other value."""
+    mask_value: int | None = None
+    """Foreground equals this value: one class of masks that hold class indices."""
+    mask_suffix: str = ""
+    """What the names of masks have behind those of their images, as in scan_mask.png."""
+    slices: Slices = "auto"
+    """Axis of a volume's slices in its file; auto: by format, shape and spacing."""
     patients: str | None = None
     """Regular expression whose first group is the patient in a file's name."""
     limit: int | None = None
@@ -211,6 +218,12 @@ class TrainConfig:
         return dataclasses.replace(self, **changes)
 
 
+def reading_options(config: TrainConfig) -> dict[str, Any]:
+    """The options of :func:`~.data.dataset.load_split` that say how files are read."""
+    names = ("masks", "mask_threshold", "mask_value", "mask_suffix", "slices", "size")
+    return {name: getattr(config, name) for name in names}
+
+
 PRESETS: dict[str, dict[str, Any]] = {
     "small": {},
     "paper": {
@@ -274,6 +287,8 @@ def check_config(config: TrainConfig) -> None:
         raise UserError(
             f"references.folder goes with references.kind folder or augmented, got {kind}"
         )
+    if config.mask_threshold is not None and config.mask_value is not None:
+        raise UserError("mask_threshold and mask_value both choose the object; give one of them")
     if config.cuda_graph and config.precision == "16":
         raise UserError(
             "cuda_graph does not go with precision 16, whose loss scaling looks at "

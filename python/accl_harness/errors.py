@@ -7,3 +7,7 @@ class UserError(Exception):
 
 class CheckFailed(Exception):
     """A check ran to its end and failed. Exit status 1."""
+
+
+class DataWarning(UserWarning):
+    """Something in the data was read in the likeliest way; the message names file and option."""

@@ -4,6 +4,7 @@ score is known beforehand."""
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,7 +114,8 @@ def nifti(array, spacing):
 
     image = nibabel.Nifti1Image(array, np.diag([*spacing, 1.0]))
     image.header.set_xyzt_units("mm")
-    return ImageFile(None, array, spacing[:2], (type(image), image.affine, image.header))
+    native = (type(image), image.affine, image.header)
+    return ImageFile(Path("like.nii.gz"), array, spacing[:2], native=native)
 
 
 def write_volume(root, depth=3):

@@ -15,17 +15,20 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .formats import ImageFile, list_files, read_image, stem_of
-from .options import WeakOptions
-from .pairing import one_object_value, partners, patient, read_partner, split_folder
-from .pixels import (
-    binary_mask,
-    resize_image,
-    resize_mask,
-    resize_weak,
-    to_unit_range,
-    weak_values,
+from .formats import ImageFile, read_image
+from .labels import binary_mask, one_object_value, some_object, weak_values
+from .options import Slices, WeakOptions
+from .pairing import (
+    list_files,
+    list_images,
+    name_of,
+    partners,
+    patient,
+    read_partner,
+    split_folder,
+    unique_names,
 )
+from .pixels import resize_image, resize_mask, resize_weak, to_unit_range
 from .weak import count_labelled, weaken
 
 
@@ -35,6 +38,8 @@ class Source:
 
     path: Path
     slice_index: int | None = None
+    slices: Slices = "auto"
+    """How the file is read."""
 
 
 @dataclass(kw_only=True)
@@ -48,7 +53,7 @@ class Dataset:
     images: Tensor
     """float32 [n, 1, size, size] in [-1, 1]."""
     names: list[str]
-    """File stem; of a slice ``stem_z012``."""
+    """File stem; of a slice ``stem_z012``. No two are equal."""
     groups: list[str] = field(default_factory=list)
     """The patient each image belongs to; by default its file."""
     masks: Tensor | None = None
@@ -97,7 +102,7 @@ class Dataset:
         if source is None:
             return self.images[index, 0].numpy()
         if self._last_read is None or self._last_read[0] != source.path:
-            self._last_read = (source.path, to_unit_range(read_image(source.path).array))
+            self._last_read = (source.path, _grey(source.path, source.slices))
         image = self._last_read[1]
         return image if source.slice_index is None else image[..., source.slice_index]
 
@@ -137,15 +142,19 @@ def load_split(
     size: int = 256,
     weak: WeakOptions | None = WeakOptions(),  # noqa: B008 (frozen)
     mask_threshold: float | None = None,
+    mask_value: int | None = None,
+    mask_suffix: str = "",
+    slices: Slices = "auto",
     patients: str | None = None,
     limit: int | None = None,
 ) -> Dataset:
     """Reads ``ROOT/split``: images, masks and weak labels (``weak=None``: without labels).
 
     Masks may be missing as a whole where ``weak/`` has the labels: then ``masks`` is None.
-    ``mask_threshold``: the object is where a mask exceeds it. ``patients``: a regular expression
-    whose first group (or whole match) in the file's stem names the patient. ``limit``: only the
-    first so many files.
+    ``mask_threshold``: the object is where a mask exceeds it; ``mask_value``: where it equals it.
+    ``mask_suffix``: what the names of masks have behind those of the images. ``slices``: the axis
+    of a volume's slices. ``patients``: a regular expression whose first group (or whole match) in
+    the file's stem names the patient. ``limit``: only the first so many files.
 
     Labels made from masks are made at the image's own size, where the recipe's 10 iterations
     mean what they were published for, then brought to the working size without losing an image's
@@ -157,11 +166,11 @@ def load_split(
             it and says what to do.
     """
     folder = split_folder(Path(root), split, masks)
-    image_paths = list_files(folder / "images")
-    mask_paths = partners(image_paths, folder / masks, "mask")
+    image_paths = list_images(folder, masks, mask_suffix)
+    mask_paths = partners(image_paths, folder / masks, "mask", mask_suffix)
     weak_paths = None
     if weak and weak.strategy in ("auto", "scribble"):
-        weak_paths = partners(image_paths, folder / "weak", "weak label")
+        weak_paths = partners(image_paths, folder / "weak", "weak label", mask_suffix)
     if weak and weak.strategy in ("auto", "scribble"):
         _refuse_idle(weak, folder / "weak", read=weak_paths is not None)
     if weak and weak.strategy == "scribble" and weak_paths is None:
@@ -175,24 +184,25 @@ def load_split(
             + ("; name the folder of masks with --masks" if found else "")
         )
 
-    parts = _Parts(size=size)
+    parts = _Parts(size=size, slices=slices)
     full_weak: list[np.ndarray] = []
     object_values: dict[float, Path] = {}
     for stem in list(image_paths)[:limit]:
-        image = read_image(image_paths[stem])
+        image = read_image(image_paths[stem], slices=slices)
         group = patient(stem, patients)
         mask = None
         if mask_paths is not None:
-            file = read_partner(mask_paths[stem], "mask", image)
-            mask, value = binary_mask(file.array, file.path, mask_threshold)
+            file = read_partner(mask_paths[stem], "mask", image, slices)
+            mask, value = binary_mask(file, mask_threshold, mask_value)
             if value is not None:
                 object_values.setdefault(value, file.path)
         if weak_paths is not None:
-            file = read_partner(weak_paths[stem], "weak", image)
-            labels = weak_values(file.array, file.path, weak.foreground, weak.unlabelled)
-            full_weak += list(_planes(labels))
+            weak_file = read_partner(weak_paths[stem], "weak", image, slices)
+            full_weak += list(_planes(weak_values(weak_file, weak)))
         parts.add(stem, group, image, mask)
     one_object_value(object_values)
+    if mask_paths is not None:
+        some_object(object_values, mask_value, folder / masks, file)
 
     dataset = parts.dataset(folder)
     if weak is None:
@@ -215,7 +225,7 @@ def load_split(
 def _refuse_idle(weak: WeakOptions, folder: Path, read: bool) -> None:
     """Options of making labels where they are read, and of reading them where they are made."""
     making = ("ratio", "iterations", "keep_topology", "radius", "margin", "seed")
-    for name in making if read else ("foreground", "unlabelled"):
+    for name in making if read else ("foreground", "background", "unlabelled"):
         if getattr(weak, name) == getattr(WeakOptions, name):
             continue
         if read:
@@ -227,14 +237,20 @@ def _refuse_idle(weak: WeakOptions, folder: Path, read: bool) -> None:
 
 
 def load_images(
-    folder: str | Path, *, size: int = 256, patients: str | None = None, limit: int | None = None
+    folder: str | Path,
+    *,
+    size: int = 256,
+    slices: Slices = "auto",
+    patients: str | None = None,
+    limit: int | None = None,
 ) -> Dataset:
     """Reads a folder of images (or one image file) without masks, for prediction."""
     folder = Path(folder)
-    paths = {stem_of(folder): folder} if folder.is_file() else list_files(folder)
-    parts = _Parts(size=size)
+    paths = {name_of(folder): folder} if folder.is_file() else list_files(folder)
+    parts = _Parts(size=size, slices=slices)
     for stem in list(paths)[:limit]:
-        parts.add(stem, patient(stem, patients), read_image(paths[stem]), None)
+        image = read_image(paths[stem], slices=slices)
+        parts.add(stem, patient(stem, patients), image, None)
     return parts.dataset(folder)
 
 
@@ -268,6 +284,7 @@ class _Parts:
     """Collects files slice by slice."""
 
     size: int
+    slices: Slices
     images: list[Tensor] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
@@ -280,9 +297,9 @@ class _Parts:
         planes = resize_image(to_unit_range(image.array), self.size)
         count = len(planes)
         self.images.append(planes)
-        slices: Sequence[int | None] = range(count) if image.is_volume else [None]
-        self.names += [stem if z is None else f"{stem}_z{z:03d}" for z in slices]
-        self.sources += [Source(image.path, z) for z in slices]
+        planes_of: Sequence[int | None] = range(count) if image.is_volume else [None]
+        self.names += [stem if z is None else f"{stem}_z{z:03d}" for z in planes_of]
+        self.sources += [Source(image.path, z, self.slices) for z in planes_of]
         self.groups += [group] * count
         self.spacings += [image.spacing] * count
         self.shapes += [tuple(image.array.shape[:2])] * count
@@ -290,6 +307,7 @@ class _Parts:
             self.masks += list(_planes(mask))
 
     def dataset(self, folder: Path) -> Dataset:
+        unique_names(self.names, [source.path for source in self.sources])
         resized = [resize_mask(mask, self.size) for mask in self.masks]
         return Dataset(
             images=torch.cat(self.images),
@@ -302,6 +320,10 @@ class _Parts:
             full_shapes=self.shapes,
             folder=folder,
         )
+
+
+def _grey(path: Path, slices: Slices) -> np.ndarray:
+    return to_unit_range(read_image(path, slices=slices).array)
 
 
 def _planes(array: np.ndarray) -> Iterator[np.ndarray]:

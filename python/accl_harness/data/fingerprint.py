@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from pathlib import Path
 
 from ..errors import UserError
@@ -22,15 +23,20 @@ def fingerprint(root: str | Path, masks: str = "masks") -> str:
             folder = root / split / kind
             # The mask folder's name is an option of its own.
             role = "masks" if kind == masks else kind
-            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            for path in sorted(folder.iterdir(), key=_name) if folder.is_dir() else ():
                 if path.name.startswith(".") or not suffix_of(path) or not path.is_file():
                     continue
-                name = f"{split}/{role}/{path.name}"
-                digest.update(f"{name}\0{path.stat().st_size}\0".encode())
+                digest.update(f"{split}/{role}/".encode() + _name(path))
+                digest.update(f"\0{path.stat().st_size}\0".encode())
                 with path.open("rb") as file:
                     while chunk := file.read(_CHUNK):
                         digest.update(chunk)
     return digest.hexdigest()
+
+
+def _name(path: Path) -> bytes:
+    """A file's name, the same whichever form of Unicode a computer gives it."""
+    return unicodedata.normalize("NFC", path.name).encode("utf-8", "surrogateescape")
 
 
 def data_record(root: str | Path, digest: str) -> bytes:

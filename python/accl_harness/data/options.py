@@ -13,6 +13,10 @@ UNLABELLED = 255
 """Weak label of a pixel that no loss looks at."""
 
 ReferenceKind = Literal["own_weak", "unpaired", "paired", "folder", "augmented"]
+
+Slices = Literal["auto", "first", "last"]
+"""Axis of a volume's slices in its file; auto: by format, shape and spacing."""
+
 Strategy = Literal["auto", "erosion", "disc", "centroid_disc", "box", "scribble"]
 
 
@@ -38,6 +42,9 @@ class WeakOptions:
     """Pixels the box reaches beyond the object on every side."""
     foreground: int = 1
     """Value of the foreground in the files of weak/."""
+    background: int | tuple[int, ...] | None = None
+    """Value, or values, of the background in the files of weak/; default: 0, and none where 0 is
+    unlabelled."""
     unlabelled: int = UNLABELLED
     """Value of the unlabelled pixels in the files of weak/; 0 for foreground-only files."""
     seed: int = 0
@@ -57,11 +64,23 @@ class WeakOptions:
             raise UserError(f"weak.seed: wanted 0 or more, got {self.seed}")
         if self.keep_topology and self.strategy not in ("auto", "erosion"):
             raise UserError("weak.keep_topology goes with strategy erosion alone")
+        if isinstance(self.background, list):  # as YAML has it
+            object.__setattr__(self, "background", tuple(self.background))
         if self.foreground == self.unlabelled:
             raise UserError(
                 f"weak.foreground and weak.unlabelled are both {self.foreground}; "
                 "files of 0 and 255 that mark the foreground alone: unlabelled 0, foreground 255"
             )
+        for value in {self.foreground, self.unlabelled} & set(self.background_values):
+            other = "foreground" if value == self.foreground else "unlabelled"
+            raise UserError(f"weak.background and weak.{other} are both {value}")
+
+    @property
+    def background_values(self) -> tuple[int, ...]:
+        """Values of the background in the files of weak/; may be none."""
+        if self.background is None:
+            return () if 0 in (self.foreground, self.unlabelled) else (0,)
+        return self.background if isinstance(self.background, tuple) else (self.background,)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,82 @@
 
 from __future__ import annotations
 
+import os
 import re
+import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import UserError
-from .formats import ImageFile, Role, list_files, read_image
+from .formats import SUFFIXES, ImageFile, Role, read_image, stem_of, suffix_of
+from .geometry import match
+from .options import Slices
+
+_SIDE_FILES = (".txt", ".md", ".csv", ".json", ".yaml", ".yml", ".db", ".ini")
+_SIDE_FOLDERS = ("__MACOSX", "@eaDir", "__pycache__")
+
+
+def name_of(path: str | os.PathLike[str]) -> str:
+    """The stem that an image shares with its mask, in one of Unicode's several forms (NFC): two
+    computers may write the same name, as people see it, in different bytes."""
+    return unicodedata.normalize("NFC", stem_of(path))
+
+
+def list_files(folder: str | os.PathLike[str], what: str = "images") -> dict[str, Path]:
+    """Readable files of ``folder`` as name -> path, sorted by name (see :func:`name_of`).
+
+    Hidden files, side files (text, JSON, ...) and folders without files are passed over; any other
+    file or folder, two files of one name, a link to nowhere, a missing or an empty folder is a
+    :class:`UserError`.
+    """
+    folder = Path(folder)
+    readable = ", ".join(SUFFIXES)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; it should hold the {what} ({readable})")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.suffix.lower() in _SIDE_FILES:
+            continue
+        if path.is_dir():
+            _refuse_folder(path, what)
+            continue
+        if not suffix_of(path):
+            raise UserError(f"{path}: not a readable format ({readable}); convert or move it")
+        name = name_of(path)
+        if name in found:
+            forms = _forms(stem_of(found[name]), stem_of(path))
+            raise UserError(
+                f"{path} and {found[name].name} have the same name{forms}; keep one of them"
+            )
+        found[name] = path
+    if not found:
+        raise UserError(f"{folder}: holds no {what}; wanted files in one of {readable}")
+    return dict(sorted(found.items()))
+
+
+def _refuse_folder(folder: Path, what: str) -> None:
+    """UserError if files would be passed over with ``folder``."""
+    if folder.name in _SIDE_FOLDERS:
+        return
+    files = [
+        name
+        for _, _, names in os.walk(folder)
+        for name in names
+        if not name.startswith(".") and Path(name).suffix.lower() not in _SIDE_FILES
+    ]
+    if files:
+        raise UserError(
+            f"{folder}: is a folder among the {what}, and its {len(files)} files would not be "
+            f"read; move them up into {folder.parent} (with the folder's name in theirs), or take "
+            "it away"
+        )
+
+
+def _forms(first: str, second: str) -> str:
+    """Names that look alike, in a form that shows where they differ."""
+    if first == second:
+        return ""
+    return f" in two forms of Unicode ({second!a} and {first!a})"
 
 
 def split_folder(root: Path, split: str, masks: str) -> Path:
@@ -19,38 +90,93 @@ def split_folder(root: Path, split: str, masks: str) -> Path:
     return root / split
 
 
-def partners(images: dict[str, Path], folder: Path, what: str) -> dict[str, Path] | None:
-    """The files of ``folder`` by stem; None if there is no such folder.
+def list_images(folder: Path, masks: str, suffix: str) -> dict[str, Path]:
+    """The images of a split; masks in the same folder are known by their suffix."""
+    paths = list_files(folder / "images")
+    if not suffix or (folder / masks).resolve() != (folder / "images").resolve():
+        return paths
+    return {name: path for name, path in paths.items() if not name.endswith(suffix)}
 
-    UserError for an image without one and for one without an image.
+
+def partners(
+    images: dict[str, Path], folder: Path, what: str, suffix: str = ""
+) -> dict[str, Path] | None:
+    """The files of ``folder`` by the name of their image; None if there is no such folder.
+
+    ``suffix``: what their names have behind the image's (``_mask``). UserError for an image
+    without one and for one without an image.
     """
     if not folder.is_dir():
         return None
-    paths = list_files(folder, f"{what}s")
-    without = [path for stem, path in images.items() if stem not in paths]
-    alone = [path for stem, path in paths.items() if stem not in images]
+    paths: dict[str, Path] = {}
+    for name, path in list_files(folder, f"{what}s").items():
+        if path in images.values():
+            continue  # a folder of both
+        own = name.removesuffix(suffix) if name not in images else name
+        if own in paths:
+            raise UserError(f"{path} and {paths[own].name} belong to one image; keep one of them")
+        paths[own] = path
+    without = [name for name in images if name not in paths]
+    alone = [name for name in paths if name not in images]
     if without:
+        path = images[without[0]]
+        wanted = f"{stem_of(path)}{suffix}" if suffix else "the same name"
         raise UserError(
-            f"{without[0]}: has no {what} of the same name in {folder}"
+            f"{path}: has no {what} of {wanted} in {folder}"
             + (f" (nor have {len(without) - 1} more)" if len(without) > 1 else "")
+            + (_nearly(without[0], [paths[name] for name in alone], what))
             + f"; add the {what} or take the image out"
         )
     if alone:
         raise UserError(
-            f"{alone[0]}: has no image of the same name in {next(iter(images.values())).parent}"
+            f"{paths[alone[0]]}: has no image of the same name in "
+            f"{next(iter(images.values())).parent}"
             + (f" (nor have {len(alone) - 1} more)" if len(alone) > 1 else "")
             + f"; add the image or take the {what} out"
         )
     return paths
 
 
-def read_partner(path: Path, role: Role, image: ImageFile) -> ImageFile:
-    """Reads a mask or weak label; UserError unless it has the shape of its image."""
-    file = read_image(path, role)
-    if file.array.shape != image.array.shape:
-        wanted, got = (" x ".join(map(str, a.shape)) for a in (image.array, file.array))
-        raise UserError(f"{path}: is {got}, its image {image.path} is {wanted}; make them equal")
-    return file
+def _nearly(name: str, candidates: list[Path], what: str) -> str:
+    """The likeliest reason why a name has no partner."""
+
+    def plain(text: str) -> str:
+        return "".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+    for path in candidates:
+        if plain(name_of(path)) == plain(name):
+            return f"; {path.name} ({stem_of(path)!a}) is not quite {name!a}"
+    for path in candidates:
+        rest = name_of(path).removeprefix(name)
+        if rest != name_of(path) and rest and not rest[0].isalnum():
+            return f"; {path.name} would do with --mask-suffix {rest}" if what == "mask" else ""
+    return ""
+
+
+def read_partner(path: Path, role: Role, image: ImageFile, slices: Slices) -> ImageFile:
+    """Reads a mask or weak label on its image's grid.
+
+    Raises:
+        UserError: it has another shape, or lies elsewhere in the world.
+    """
+    file = read_image(path, role, slices)
+    turned = match(file.array, file.geometry, path, image.array.shape, image.geometry, image.path)
+    if turned.shape != image.array.shape:
+        wanted, got = (" x ".join(map(str, a.shape)) for a in (image.array, turned))
+        hint = _shape_hint(turned.shape, image)
+        raise UserError(
+            f"{path}: is {got}, its image {image.path} is {wanted}{hint}; make them equal"
+        )
+    return file if turned is file.array else replace(file, array=turned, readings={})
+
+
+def _shape_hint(shape: tuple[int, ...], image: ImageFile) -> str:
+    if image.turned and shape[:2] == image.array.shape[1::-1]:
+        return (
+            " (upright, as its EXIF orientation says: the mask was drawn on the pixels as they are "
+            "stored; turn the mask, or remove the tag)"
+        )
+    return ""
 
 
 def patient(stem: str, pattern: str | None) -> str:
@@ -58,7 +184,7 @@ def patient(stem: str, pattern: str | None) -> str:
     if pattern is None:
         return stem
     try:
-        match = re.search(pattern, stem)
+        match = re.search(unicodedata.normalize("NFC", pattern), stem)
     except re.error as error:
         raise UserError(f"patients: {pattern!r} is not a regular expression ({error})") from error
     if match is None:
@@ -66,14 +192,15 @@ def patient(stem: str, pattern: str | None) -> str:
     return match.group(1) if match.groups() and match.group(1) else match.group(0)
 
 
-def one_object_value(found: dict[float, Path]) -> None:
-    """Files of different object values are parts of one multi-class label set: refused."""
-    if len(found) > 1 and not set(found) <= {1.0, 255.0}:
-        # 1 and 255 are the usual values: the file that has neither is the one to look at.
-        (value, path), (other, other_path) = sorted(
-            found.items(), key=lambda item: item[0] in (1.0, 255.0)
-        )[:2]
-        raise UserError(
-            f"{path} marks the object by {value:g}, {other_path} by {other:g}; if they mean the "
-            "same object, give --mask-threshold 0"
-        )
+def unique_names(names: list[str], paths: list[Path]) -> None:
+    """UserError if a slice has been given the name of another image."""
+    if len(set(names)) == len(names):
+        return
+    seen: dict[str, Path] = {}
+    for name, path in zip(names, paths, strict=True):
+        if name in seen:
+            raise UserError(
+                f"{path} and {seen[name]} both give an image the name {name} (slices are named "
+                "after their file: FILE_z000 and so on); rename one of them"
+            )
+        seen[name] = path

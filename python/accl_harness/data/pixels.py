@@ -1,15 +1,12 @@
-"""From file values to what the networks see: grey range, size, binary masks, weak label values."""
+"""From file values to what the networks see: grey range and size."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import UserError
 from .options import UNLABELLED
 
 
@@ -81,55 +78,3 @@ def resize_weak(labels: np.ndarray, size: int) -> np.ndarray:
             row, column = np.unravel_index(depth.argmax(), depth.shape)
             resized[row * size // labels.shape[0], column * size // labels.shape[1]] = value
     return resized
-
-
-def values_of(array: np.ndarray) -> np.ndarray:
-    """Distinct values, ascending."""
-    if array.dtype == np.uint8:
-        return np.flatnonzero(np.bincount(array.ravel(), minlength=256))
-    return np.unique(array)
-
-
-def _words(values: np.ndarray) -> str:
-    shown = ", ".join(f"{value:g}" for value in values[:6])
-    return shown + (f", ... ({len(values)} values)" if len(values) > 6 else "")
-
-
-def binary_mask(
-    array: np.ndarray, path: Path, threshold: float | None = None
-) -> tuple[np.ndarray, float | None]:
-    """Mask values to uint8 {0, 1}, and the value that stood for the object (None: none there).
-
-    Without ``threshold`` the file holds 0 and one other value; with it, the object is where
-    the value exceeds it. Raises UserError that names the file and its values.
-    """
-    if threshold is not None:
-        return (array > threshold).astype(np.uint8), None
-    values = values_of(array)
-    objects = values[values != 0]
-    if len(objects) > 1:
-        raise UserError(
-            f"{path}: a mask holds 0 and one other value, this one holds {_words(values)}; "
-            "paint one object per mask or give --mask-threshold T (object: value > T)"
-        )
-    return (array != 0).astype(np.uint8), float(objects[0]) if len(objects) else None
-
-
-def weak_values(
-    array: np.ndarray, path: Path, foreground: int = 1, unlabelled: int = UNLABELLED
-) -> np.ndarray:
-    """Values of a weak label file to uint8 {0 background, 1 foreground, 255 unlabelled}.
-
-    ``unlabelled=0`` reads files that mark the foreground only (then there is no background
-    value). Raises UserError for any other value.
-    """
-    values = values_of(array)
-    if not np.isin(values, (0, foreground, unlabelled)).all():
-        raise UserError(
-            f"{path}: weak labels hold 0 (background), {foreground} (foreground) and "
-            f"{unlabelled} (unlabelled), this file holds {_words(values)}"
-        )
-    labels = np.zeros(array.shape, np.uint8)
-    labels[array == unlabelled] = UNLABELLED
-    labels[array == foreground] = 1
-    return labels

@@ -20,9 +20,11 @@ from torch.nn import functional as F
 from ..errors import UserError
 from .augment import augment
 from .dataset import Dataset
-from .formats import list_files, read_image, refuse_full, stem_of, write_mask
-from .options import Augmentation, ReferenceKind
-from .pixels import binary_mask, resize_mask
+from .formats import read_image, refuse_full, write_mask
+from .labels import binary_mask, one_object_value, some_object
+from .options import Augmentation, ReferenceKind, Slices
+from .pairing import list_files, name_of, unique_names
+from .pixels import resize_mask
 
 
 @dataclass
@@ -61,6 +63,8 @@ def make_bank(
     *,
     folder: str | Path | None = None,
     mask_threshold: float | None = None,
+    mask_value: int | None = None,
+    slices: Slices = "auto",
     augmentation: Augmentation | None = None,
     painted: int = 5,
     n: int = 200,
@@ -79,6 +83,11 @@ def make_bank(
         UserError: unknown kind, or masks, labels or folder that the kind needs are missing.
     """
     size = dataset.size
+
+    def read(source: str | Path) -> list[np.ndarray]:
+        masks = read_masks(source, mask_threshold, mask_value, slices, binary_too=True)
+        return list(masks.values())
+
     if kind == "own_weak":
         if dataset.weak_labels is None:
             raise UserError("references own_weak: the data set has no weak labels")
@@ -90,12 +99,9 @@ def make_bank(
     if kind == "folder":
         if folder is None and dataset.folder is None:
             raise UserError("references folder: name the folder of reference masks")
-        masks = list(read_masks(folder or dataset.folder / "references", mask_threshold).values())
+        masks = read(folder or dataset.folder / "references")
     elif kind == "augmented":
-        if folder is not None:
-            sources = list(read_masks(folder, mask_threshold).values())
-        else:
-            sources = _painted(dataset, painted, seed)
+        sources = read(folder) if folder is not None else _painted(dataset, painted, seed)
         masks = [made.mask for made in augment(sources, n, seed, augmentation)]
     else:
         known = ", ".join(get_args(ReferenceKind))
@@ -120,26 +126,42 @@ def soften(masks: Tensor, sigma: float) -> Tensor:
     return F.conv2d(F.pad(rows, (reach, reach, 0, 0), mode="replicate"), weights.view(1, 1, 1, -1))
 
 
-def read_masks(source: str | Path, mask_threshold: float | None = None) -> dict[str, np.ndarray]:
+def read_masks(
+    source: str | Path,
+    mask_threshold: float | None = None,
+    mask_value: int | None = None,
+    slices: Slices = "auto",
+    *,
+    binary_too: bool = False,
+) -> dict[str, np.ndarray]:
     """Masks of a folder (or of one file), uint8 [H, W] {0, 1} at their own size, by name.
 
     Volumes are sliced (``stem_z012``); masks without an object are left out, since a reference
-    shows one. UserError if none is left.
+    shows one. ``binary_too``: where no file holds ``mask_value``, take masks of 0 and one other
+    value, as ``accl references`` writes them. UserError if none is left.
     """
     source = Path(source)
-    paths = {stem_of(source): source} if source.is_file() else list_files(source, "masks")
-    masks: dict[str, np.ndarray] = {}
-    for stem, path in paths.items():
-        file = read_image(path, "mask")
-        mask = binary_mask(file.array, path, mask_threshold)[0]
-        if file.is_volume:
-            masks |= {f"{stem}_z{z:03d}": mask[..., z].copy() for z in range(mask.shape[2])}
-        else:
-            masks[stem] = mask
-    masks = {name: mask for name, mask in masks.items() if mask.any()}
-    if not masks:
+    paths = {name_of(source): source} if source.is_file() else list_files(source, "masks")
+    files = [read_image(path, "mask", slices) for path in paths.values()]
+    read = [binary_mask(file, mask_threshold, mask_value) for file in files]
+    if binary_too and mask_value is not None and not any(mask.any() for mask, _ in read):
+        read, mask_value = [binary_mask(file) for file in files], None
+    values: dict[float, Path] = {}
+    names, origins, masks = [], [], []
+    for name, file, (mask, value) in zip(paths, files, read, strict=True):
+        if value is not None:
+            values.setdefault(value, file.path)
+        planes = np.moveaxis(np.atleast_3d(mask), -1, 0)
+        masks += [plane.copy() for plane in planes]
+        names += [f"{name}_z{z:03d}" for z in range(len(planes))] if file.is_volume else [name]
+        origins += [file.path] * len(planes)
+    one_object_value(values)
+    some_object(values, mask_value, source, files[0])
+    unique_names(names, origins)
+    found = {name: mask for name, mask in zip(names, masks, strict=True) if mask.any()}
+    if not found:
         raise UserError(f"{source}: all masks are empty; a reference mask shows an object")
-    return masks
+    return found
 
 
 def write_references(
@@ -149,13 +171,15 @@ def write_references(
     seed: int = 0,
     augmentation: Augmentation | None = None,
     mask_threshold: float | None = None,
+    mask_value: int | None = None,
+    slices: Slices = "auto",
 ) -> dict[str, object]:
     """``accl references MASKS OUT``: a bank of ``n`` PNG masks from a folder or file of masks.
 
     Beside them ``manifest.json`` keeps seed, ranges and what was drawn for each mask. Returns a
     report: ``count``, ``painted`` (masks used), and the smallest, median and largest ``pixels``.
     """
-    painted = read_masks(masks, mask_threshold)
+    painted = read_masks(masks, mask_threshold, mask_value, slices)
     refuse_full(out)
     out, names = Path(out), list(painted)
     augmentation = augmentation or Augmentation()

@@ -15,9 +15,10 @@ import numpy as np
 from scipy import ndimage
 
 from ..errors import UserError
-from .formats import list_files, output_path, read_image, refuse_full, write_labels
-from .options import UNLABELLED, WeakOptions
-from .pixels import binary_mask
+from .formats import output_path, read_image, refuse_full, write_labels
+from .labels import binary_mask, one_object_value, some_object
+from .options import UNLABELLED, Slices, WeakOptions
+from .pairing import list_files
 from .topology import count_parts, thin
 
 
@@ -67,6 +68,8 @@ def write_weak_labels(
     out: str | Path,
     options: WeakOptions | None = None,
     mask_threshold: float | None = None,
+    mask_value: int | None = None,
+    slices: Slices = "auto",
 ) -> dict[str, object]:
     """``accl weaken MASKS OUT``: weak label files (0, 1, 255) for a folder of masks.
 
@@ -75,11 +78,16 @@ def write_weak_labels(
     """
     paths = list_files(masks, "masks")
     refuse_full(out)
-    files = [read_image(path, "mask") for path in paths.values()]
+    files = [read_image(path, "mask", slices) for path in paths.values()]
     planes: list[np.ndarray] = []
+    object_values: dict[float, Path] = {}
     for file in files:
-        mask = binary_mask(file.array, file.path, mask_threshold)[0]
+        mask, value = binary_mask(file, mask_threshold, mask_value)
+        if value is not None:
+            object_values.setdefault(value, file.path)
         planes += list(np.moveaxis(np.atleast_3d(mask), -1, 0))
+    one_object_value(object_values)
+    some_object(object_values, mask_value, Path(masks), files[0])
     labels = iter(weaken(planes, options))
     written = []
     for file in files:

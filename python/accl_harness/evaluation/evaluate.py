@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from accl_harness.data.fingerprint import RECORD, data_record, fingerprint, refuse_other_data
+from accl_harness.data.options import Slices
 from accl_harness.data.pixels import resize_mask
 from accl_harness.errors import UserError
 from accl_harness.evaluation.metrics import (
@@ -130,16 +131,19 @@ def load_test(
     split: str = "test",
     masks: str | None = None,
     mask_threshold: float | None = None,
+    mask_value: int | None = None,
+    mask_suffix: str | None = None,
+    slices: Slices | None = None,
 ):
     """The data set that a run of `config` is scored on, without weak labels.
 
-    `data`, `split`, `masks` and `mask_threshold` stand in for the training's own; the training's
-    threshold and its pattern that tells patients apart count on the training's data alone.
+    The options stand in for the training's own. Which value of a mask is the object, and the
+    pattern that tells patients apart, count on the training's data alone.
     """
     from accl_harness.data.dataset import load_split
 
-    if data is None and mask_threshold is None:
-        mask_threshold = config.mask_threshold
+    if data is None and mask_threshold is None and mask_value is None:
+        mask_threshold, mask_value = config.mask_threshold, config.mask_value
     return load_split(
         data if data is not None else config.data,
         split,
@@ -147,6 +151,9 @@ def load_test(
         size=config.size,
         weak=None,
         mask_threshold=mask_threshold,
+        mask_value=mask_value,
+        mask_suffix=config.mask_suffix if mask_suffix is None else mask_suffix,
+        slices=slices or config.slices,
         patients=config.patients if data is None else None,
     )
 
@@ -207,6 +214,9 @@ def evaluate(
     split: str = "test",
     masks: str | None = None,
     mask_threshold: float | None = None,
+    mask_value: int | None = None,
+    mask_suffix: str | None = None,
+    slices: Slices | None = None,
     out: Path | None = None,
 ) -> dict:
     """`accl evaluate`: scores a run on `data/split` and prints the scores.
@@ -218,6 +228,9 @@ def evaluate(
         masks: name of the mask folder; None keeps the training's.
         mask_threshold: mask values above it are the object; None keeps the training's on the
             training's data and wants masks of 0 and one other value elsewhere.
+        mask_value: mask values equal to it are the object; None as for `mask_threshold`.
+        mask_suffix: what the masks' names have behind the images'; None keeps the training's.
+        slices: axis of a volume's slices; None keeps the training's.
         out: folder for metrics.json, per_image.csv and predictions/; None writes to
             `RUN/evaluation/<data>-<split>`, so the training's own metrics.json stays.
 
@@ -235,7 +248,18 @@ def evaluate(
     root = Path(data if data is not None else config.data)
     if out is not None and Path(out).resolve() == Path(run).resolve():
         raise UserError(f"--out: {out} is the run itself, whose own scores would be lost")
-    dataset = load_test(config, data, split=split, masks=masks, mask_threshold=mask_threshold)
+    if mask_threshold is not None and mask_value is not None:
+        raise UserError("mask_threshold and mask_value both choose the object; give one of them")
+    dataset = load_test(
+        config,
+        data,
+        split=split,
+        masks=masks,
+        mask_threshold=mask_threshold,
+        mask_value=mask_value,
+        mask_suffix=mask_suffix,
+        slices=slices,
+    )
     digest = fingerprint(root, masks or config.masks)
     target = Path(out) if out is not None else Path(run) / "evaluation" / f"{root.name}-{split}"
     refuse_other_data(target, root, digest)

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from accl_harness.data.formats import output_path, read_image, refuse_full, write_mask
+from accl_harness.data.options import Slices
 
 THRESHOLD = 0.5
 CHUNK = 16
@@ -38,9 +39,9 @@ def predict_masks(run, dataset) -> Iterator[np.ndarray]:
 def write_predictions(dataset, masks: list[np.ndarray], out: Path) -> list[Path]:
     """Writes `masks` under `out`, one file an input file, in the input's format and geometry.
 
-    A JPEG's mask becomes a PNG (JPEG would blur it). The slices of a volume go back into one
-    volume of the input's shape; where only some of its slices were in the data set the rest is
-    background. Returns the files written.
+    A JPEG's or GIF's mask becomes a PNG (JPEG would blur it, GIF renumber it). The slices of a
+    volume go back into one volume of the input's shape; where only some of its slices were in the
+    data set the rest is background. Returns the files written.
     """
     out.mkdir(parents=True, exist_ok=True)
     written = []
@@ -49,13 +50,13 @@ def write_predictions(dataset, masks: list[np.ndarray], out: Path) -> list[Path]
         if source is None:
             written.append(write_mask(out / f"{name}.png", mask))
         else:
-            slices[source.path].append((source.slice_index, mask))
+            slices[source.path].append((source, mask))
     for path, parts in slices.items():
-        file = read_image(path)
+        file = read_image(path, slices=parts[0][0].slices)
         if file.is_volume:
             array = np.zeros(file.array.shape, dtype=np.uint8)
-            for index, mask in parts:
-                array[..., index] = mask
+            for source, mask in parts:
+                array[..., source.slice_index] = mask
         else:
             array = parts[0][1]
         written.append(write_mask(output_path(out, path), array, like=file))
@@ -67,20 +68,21 @@ def read_prediction(dataset, index: int, folder: Path) -> np.ndarray:
     source = dataset.sources[index]
     if source is None:
         return (read_image(folder / f"{dataset.names[index]}.png", "mask").array > 0).view(np.uint8)
-    array = read_image(output_path(folder, source.path), "mask").array
+    array = read_image(output_path(folder, source.path), "mask", source.slices).array
     if source.slice_index is not None:
         array = array[..., source.slice_index]
     return (array > 0).view(np.uint8)
 
 
-def predict(run: Path, images: Path, out: Path) -> list[Path]:
+def predict(run: Path, images: Path, out: Path, slices: Slices | None = None) -> list[Path]:
     """`accl predict`: writes a mask for every image in the folder `images` into `out`.
 
     Args:
         run: run folder of a finished or interrupted training.
         images: folder of images in any readable format, of any and of mixed size.
         out: folder for the masks (new or empty), same file names as the images
-            (a JPEG's mask is a PNG).
+            (a JPEG's or GIF's mask is a PNG).
+        slices: axis of a volume's slices; None keeps the training's.
 
     Raises:
         UserError: no run, no readable image, or `out` holds something already.
@@ -91,5 +93,6 @@ def predict(run: Path, images: Path, out: Path) -> list[Path]:
     run, images, out = Path(run), Path(images), Path(out).resolve()
     refuse_full(out)
     trained = load_run(run)
-    dataset = load_images(images, size=trained.config.size)
+    config = trained.config
+    dataset = load_images(images, size=config.size, slices=slices or config.slices)
     return write_predictions(dataset, list(predict_masks(trained, dataset)), out)

@@ -10,7 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from accl_harness.config import ReferenceOptions, TrainConfig, check_config, make_config
+from accl_harness.config import (
+    ReferenceOptions,
+    TrainConfig,
+    check_config,
+    make_config,
+    reading_options,
+)
 from accl_harness.errors import UserError
 from accl_harness.methods import METHODS
 from accl_harness.report import paper
@@ -194,9 +200,9 @@ def prepare_data(base: TrainConfig) -> TrainConfig:
             partial.rename(root)
         return base.replace(data=str(root))
     # Bad data shall be told before the first training, not by each of them.
-    options = {"masks": base.masks, "mask_threshold": base.mask_threshold, "size": base.size}
-    load_split(base.data, "train", weak=base.weak, patients=base.patients, **options)
-    load_split(base.data, "test", weak=None, patients=base.patients, **options)
+    options = {**reading_options(base), "patients": base.patients}
+    load_split(base.data, "train", weak=base.weak, **options)
+    load_split(base.data, "test", weak=None, **options)
     return base
 
 

@@ -14,6 +14,7 @@ from ..config import (
     changed_options,
     check_config,
     load_config,
+    reading_options,
     save_config,
     size_bounds,
 )
@@ -305,12 +306,7 @@ def _run_folder(config: TrainConfig, resume: bool) -> Path:
 
 def _load_data(config: TrainConfig) -> tuple[Dataset, Dataset | None, Dataset]:
     """Training, validation and test images; the test split now, so that it fails now."""
-    common = {
-        "masks": config.masks,
-        "size": config.size,
-        "mask_threshold": config.mask_threshold,
-        "patients": config.patients,
-    }
+    common = {**reading_options(config), "patients": config.patients}
     train = load_split(config.data, "train", weak=config.weak, limit=config.limit, **common)
     test = load_split(config.data, "test", weak=None, **common)
     train, validation = split_validation(train, config.validation, config.seed)

@@ -34,6 +34,8 @@ def reference_bank(config: TrainConfig, train: Dataset) -> ReferenceBank | None:
         train,
         folder=options.folder,
         mask_threshold=config.mask_threshold,
+        mask_value=config.mask_value,
+        slices=config.slices,
         augmentation=options.augmentation,
         painted=options.painted,
         n=options.count,
