@@ -51,66 +51,87 @@ def nifti(path, array, affine, **codes):
 # --- the axis of the slices
 
 
-@pytest.mark.parametrize("name", ["a.npy", "a.h5", "a.nii", "a.tif"])
+@pytest.mark.parametrize("name", ["a.npy", "a.h5", "a.nii", "a.tif", "a.mha"])
 @pytest.mark.parametrize("stored", [SLICES, VOLUME])
 def test_the_axis_of_the_slices_is_guessed_aloud(tmp_path, name, stored):
     path = save(tmp_path / name, stored)
-    usual = (stored is SLICES) == (name == "a.tif")
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        file = read_image(path)
-    assert np.array_equal(file.array, VOLUME)
+        data = load_images(tmp_path, size=16)
+    assert data.full_shapes == [(24, 20)] * 5
+    usual = (stored is SLICES) == (name in ("a.tif", "a.mha"))
     assert len(told) == (not usual)
     if told:
         assert issubclass(told[0].category, DataWarning)
         axis = "first" if stored is SLICES else "last"
-        assert f"{path}: {' x '.join(map(str, stored.shape))}: the {axis} axis" in str(
-            told[0].message
-        )
+        size = " x ".join(map(str, stored.shape))
+        assert str(told[0].message).startswith(f"{path}: {size}: the {axis} axis is taken for")
         assert "--slices" in str(told[0].message)
+    file = read_image(path)
+    assert np.array_equal(file.array, VOLUME)
     # What is written for it lies as the image does.
     write_mask(tmp_path / "out" / name, MASK, file)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        written = read_image(tmp_path / "out" / name, "mask")
+    written = read_image(tmp_path / "out" / name, "mask")
     assert np.array_equal(written.array != 0, MASK)
     assert written.layout.shape == stored.shape
 
 
+def test_guesses_are_told_once_a_folder(tmp_path):
+    for name in ("a.npy", "b.npy", "c.npy"):
+        save(tmp_path / name, SLICES)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        load_images(tmp_path, size=16)
+    (warning,) = told
+    assert str(warning.message).startswith(f"{tmp_path}/a.npy (and 2 more): 5 x 24 x 20")
+
+
+def test_guesses_that_differ_are_refused(tmp_path):
+    save(tmp_path / "a.npy", SLICES)
+    save(tmp_path / "b.npy", VOLUME)
+    words = r"a\.npy seems to have its slices on the first axis, b\.npy on the last; give --slices"
+    with pytest.raises(UserError, match=words):
+        load_images(tmp_path, size=16)
+    assert len(load_images(tmp_path, size=16, slices="first")) == 5 + 24
+
+
 @pytest.mark.parametrize("name", ["a.npy", "a.h5", "a.nii", "a.tif"])
-def test_the_axis_of_the_slices_by_option(tmp_path, name, recwarn):
+def test_the_axis_of_the_slices_by_option(tmp_path, name):
     cube = np.arange(64, dtype=np.int16).reshape(4, 4, 4)
     path = save(tmp_path / name, cube)
-    assert np.array_equal(read_image(path, slices="last").array, cube)
-    assert np.array_equal(read_image(path, slices="first").array, np.moveaxis(cube, 0, -1))
-    assert not recwarn.list
-    expected = np.moveaxis(cube, 0, -1) if name == "a.tif" else cube
-    assert np.array_equal(read_image(path).array, expected)
-    assert len(recwarn.list) == (name in ("a.npy", "a.h5"))  # nothing says where the slices are
+    last, first = read_image(path, slices="last"), read_image(path, slices="first")
+    assert np.array_equal(last.array, cube)
+    assert np.array_equal(first.array, np.moveaxis(cube, 0, -1))
+    assert last.layout.sure
+    assert first.layout.sure
+    expected = first if name == "a.tif" else last
+    assert np.array_equal(read_image(path).array, expected.array)
+    # Nothing in an array says where the slices are.
+    assert read_image(path).layout.sure == (name in ("a.nii", "a.tif"))
 
 
 @pytest.mark.parametrize(
-    ("shape", "first", "told"),
+    ("shape", "first", "sure"),
     [
-        ((8, 64, 64), True, True),
-        ((40, 64, 64), True, True),  # the square side
-        ((64, 64, 90), False, False),
-        ((64, 64, 8), False, False),
-        ((60, 48, 40), False, True),
+        ((8, 64, 64), True, False),
+        ((40, 64, 64), True, False),  # the square side
+        ((64, 64, 90), False, True),
+        ((64, 64, 8), False, True),
+        ((60, 48, 40), False, False),
     ],
 )
-def test_shapes_of_arrays(tmp_path, shape, first, told, recwarn):
-    array = read_image(save(tmp_path / "a.npy", np.zeros(shape, np.int16))).array
-    assert array.shape == ((*shape[1:], shape[0]) if first else shape)
-    assert bool(recwarn.list) == told
+def test_shapes_of_arrays(tmp_path, shape, first, sure):
+    file = read_image(save(tmp_path / "a.npy", np.zeros(shape, np.int16)))
+    assert file.array.shape == ((*shape[1:], shape[0]) if first else shape)
+    assert file.layout.sure == sure
 
 
 def test_thick_slices_tell_their_axis(tmp_path):
     path = nifti(tmp_path / "a.nii", np.zeros((20, 24, 22), np.int16), np.diag([8.0, 1.2, 1.5, 1]))
-    with pytest.warns(DataWarning, match="20 x 24 x 22: the first axis"):
-        file = read_image(path)
+    file = read_image(path)
     assert file.array.shape == (24, 22, 20)
     assert file.spacing == pytest.approx((1.2, 1.5))
+    assert not file.layout.sure
 
 
 @pytest.mark.parametrize("shape", [(1, 24, 20), (24, 20, 1), (1, 24, 20, 1), (1, 1, 24, 20)])

@@ -19,6 +19,7 @@ from .formats import ImageFile, read_image
 from .labels import binary_mask, one_object_value, some_object, weak_values
 from .options import Slices, WeakOptions
 from .pairing import (
+    Guesses,
     list_files,
     list_images,
     name_of,
@@ -185,21 +186,23 @@ def load_split(
         )
 
     parts = _Parts(size=size, slices=slices)
+    guesses = Guesses()
     full_weak: list[np.ndarray] = []
     object_values: dict[float, Path] = {}
     for stem in list(image_paths)[:limit]:
-        image = read_image(image_paths[stem], slices=slices)
+        image = guesses.note(read_image(image_paths[stem], slices=slices))
         group = patient(stem, patients)
         mask = None
         if mask_paths is not None:
-            file = read_partner(mask_paths[stem], "mask", image, slices)
+            file = guesses.note(read_partner(mask_paths[stem], "mask", image, slices))
             mask, value = binary_mask(file, mask_threshold, mask_value)
             if value is not None:
                 object_values.setdefault(value, file.path)
         if weak_paths is not None:
-            weak_file = read_partner(weak_paths[stem], "weak", image, slices)
+            weak_file = guesses.note(read_partner(weak_paths[stem], "weak", image, slices))
             full_weak += list(_planes(weak_values(weak_file, weak)))
         parts.add(stem, group, image, mask)
+    guesses.tell()
     one_object_value(object_values)
     if mask_paths is not None:
         some_object(object_values, mask_value, folder / masks, file)
@@ -247,10 +250,11 @@ def load_images(
     """Reads a folder of images (or one image file) without masks, for prediction."""
     folder = Path(folder)
     paths = {name_of(folder): folder} if folder.is_file() else list_files(folder)
-    parts = _Parts(size=size, slices=slices)
+    parts, guesses = _Parts(size=size, slices=slices), Guesses()
     for stem in list(paths)[:limit]:
-        image = read_image(paths[stem], slices=slices)
+        image = guesses.note(read_image(paths[stem], slices=slices))
         parts.add(stem, patient(stem, patients), image, None)
+    guesses.tell()
     return parts.dataset(folder)
 
 

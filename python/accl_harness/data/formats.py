@@ -158,7 +158,7 @@ def _read_pillow(path: Path, role: Role, slices: Slices) -> ImageFile:
 def _read_tiff(path: Path, role: Role, slices: Slices) -> ImageFile:
     picture = read_tiff(path)
     planes = picture.samples[..., 0]
-    _, layout = arrange(planes, path, slices=slices, usual="first")
+    _, layout = arrange(planes, slices=slices, usual="first")
     if planes.ndim == 3:
         picture = picture.map(lambda p: p.transpose(*layout.axes, *range(3, p.ndim)))
     return _of_picture(path, role, picture, layout)
@@ -168,7 +168,7 @@ def _of_array(path: Path, role: Role, stored: np.ndarray, slices: Slices) -> Ima
     colour = stored.ndim == 3 and stored.shape[-1] in (3, 4) and stored.dtype == np.uint8
     if colour and role == "image":
         return _of_colours(path, role, stored)
-    array, layout = volumes.arrange_array(stored, path, slices)
+    array, layout = volumes.arrange_array(stored, slices)
     return ImageFile(path, array, role=role, layout=layout)
 
 

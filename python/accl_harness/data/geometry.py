@@ -24,63 +24,53 @@ class Layout:
     """As stored."""
     axes: tuple[int, ...]
     """Stored axes, those of length 1 around the others left out, in the array's order."""
+    sure: bool = True
+    """Nothing about the order of the axes was guessed."""
 
     def restore(self, array: np.ndarray) -> np.ndarray:
         """The array as the file has it."""
         return np.ascontiguousarray(array.transpose(np.argsort(self.axes)).reshape(self.shape))
 
+    @property
+    def slices(self) -> Slices:
+        """The axis of a volume's slices in its file."""
+        return "first" if self.axes == (1, 2, 0) else "last"
+
 
 def arrange(
     stored: np.ndarray,
-    path: Path,
     *,
     slices: Slices,
     usual: Slices,
-    sure: bool = True,
+    known: bool = True,
     spacing: tuple[float, ...] = (),
 ) -> tuple[np.ndarray, Layout]:
     """A stored array as [H, W] or [H, W, D], and the way back.
 
-    ``usual``: where files of this kind have their slices, ``first`` or ``last``; ``sure``: the
+    ``usual``: where files of this kind have their slices, ``first`` or ``last``; ``known``: the
     format says so, it is no mere habit. With ``slices`` auto a shape or spacing that clearly says
-    otherwise is followed, with a warning that names the file. ``spacing``: of the three stored
-    axes, where the format has it.
+    otherwise is followed; the layout is then not sure. ``spacing``: of the three stored axes, where
+    the format has it.
     """
-    shape = stored.shape
     if stored.ndim != 3:
-        return stored, Layout(shape, tuple(range(stored.ndim)))
-    first = slices == "first"
-    if slices == "auto":
-        guess = _slice_axis(shape, spacing, sure)
-        first = (guess or usual) == "first"
-        if guess is None and not sure:
-            _tell(path, shape, f"no axis is clearly that of the slices, taken is the {usual}")
-        elif guess not in (None, usual):
-            _tell(path, shape, f"the {guess} axis is taken for that of the slices")
-    axes = (1, 2, 0) if first else (0, 1, 2)
-    return stored.transpose(axes), Layout(shape, axes)
+        return stored, Layout(stored.shape, tuple(range(stored.ndim)))
+    guess = _slice_axis(stored.shape, spacing, known) if slices == "auto" else slices
+    sure = slices != "auto" or guess == usual or (known and guess is None)
+    axes = (1, 2, 0) if (guess or usual) == "first" else (0, 1, 2)
+    return stored.transpose(axes), Layout(stored.shape, axes, sure)
 
 
-def _tell(path: Path, shape: tuple[int, ...], what: str) -> None:
-    size = " x ".join(map(str, shape))
-    warnings.warn(
-        f"{path}: {size}: {what}; --slices first or --slices last decides it",
-        DataWarning,
-        stacklevel=2,
-    )
-
-
-def _slice_axis(shape: tuple[int, ...], spacing: tuple[float, ...], sure: bool) -> Slices | None:
+def _slice_axis(shape: tuple[int, ...], spacing: tuple[float, ...], known: bool) -> Slices | None:
     """The axis of the slices where it can be told, else None."""
     if len(spacing) == 3 and min(spacing) > 0:
         for name, axis in (("first", 0), ("last", 2)):
             if spacing[axis] > 1.5 * max(np.delete(spacing, axis)):
                 return name
-    factor = 4 if sure else 2
+    factor = 4 if known else 2
     for name, axis in (("first", 0), ("last", 2)):
         if factor * shape[axis] <= min(np.delete(shape, axis)):
             return name
-    if not sure and (shape[1] == shape[2]) != (shape[0] == shape[1]):
+    if not known and (shape[1] == shape[2]) != (shape[0] == shape[1]):
         return "first" if shape[1] == shape[2] else "last"
     return None
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import UserError
+from ..errors import DataWarning, UserError
 from .formats import SUFFIXES, ImageFile, Role, read_image, stem_of, suffix_of
-from .geometry import match
+from .geometry import Layout, match
 from .options import Slices
 
 _SIDE_FILES = (".txt", ".md", ".csv", ".json", ".yaml", ".yml", ".db", ".ini")
@@ -177,6 +178,46 @@ def _shape_hint(shape: tuple[int, ...], image: ImageFile) -> str:
             "stored; turn the mask, or remove the tag)"
         )
     return ""
+
+
+class Guesses:
+    """Volumes whose slices' axis was guessed, to be told once a folder."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, list[tuple[Path, Layout]]] = {}
+
+    def note(self, file: ImageFile) -> ImageFile:
+        """Keeps what was guessed about ``file``, which is returned.
+
+        Raises:
+            UserError: another file of the folder was read otherwise.
+        """
+        layout = file.layout
+        if not file.is_volume or layout is None:
+            return file
+        known = self._folders.setdefault(file.path.parent, [])
+        for path, other in known[:1] if file.geometry is None else []:
+            if other.slices != layout.slices and not (other.sure and layout.sure):
+                raise UserError(
+                    f"{path} seems to have its slices on the {other.slices} axis, "
+                    f"{file.path.name} on the {layout.slices}; give --slices first or last"
+                )
+        known.append((file.path, layout))
+        return file
+
+    def tell(self) -> None:
+        """Warns of the guesses."""
+        for files in self._folders.values():
+            unsure = [(path, layout) for path, layout in files if not layout.sure]
+            for path, layout in unsure[:1]:
+                size = " x ".join(map(str, layout.shape))
+                others = f" (and {len(unsure) - 1} more)" if unsure[1:] else ""
+                warnings.warn(
+                    f"{path}{others}: {size}: the {layout.slices} axis is taken for that of the "
+                    "slices; --slices first or --slices last decides it",
+                    DataWarning,
+                    stacklevel=3,
+                )
 
 
 def patient(stem: str, pattern: str | None) -> str:

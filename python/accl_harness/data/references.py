@@ -23,7 +23,7 @@ from .dataset import Dataset
 from .formats import read_image, refuse_full, write_mask
 from .labels import binary_mask, one_object_value, some_object
 from .options import Augmentation, ReferenceKind, Slices
-from .pairing import list_files, name_of, unique_names
+from .pairing import Guesses, list_files, name_of, unique_names
 from .pixels import resize_mask
 
 
@@ -142,7 +142,9 @@ def read_masks(
     """
     source = Path(source)
     paths = {name_of(source): source} if source.is_file() else list_files(source, "masks")
-    files = [read_image(path, "mask", slices) for path in paths.values()]
+    guesses = Guesses()
+    files = [guesses.note(read_image(path, "mask", slices)) for path in paths.values()]
+    guesses.tell()
     read = [binary_mask(file, mask_threshold, mask_value) for file in files]
     if binary_too and mask_value is not None and not any(mask.any() for mask, _ in read):
         read, mask_value = [binary_mask(file) for file in files], None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def read_hdf5(path: Path, role: str) -> np.ndarray:
         return np.asarray(file[wanted[0] if wanted else keys[0]][()])
 
 
-def arrange_array(stored: np.ndarray, path: Path, slices: Slices) -> tuple[np.ndarray, Layout]:
+def arrange_array(stored: np.ndarray, slices: Slices) -> tuple[np.ndarray, Layout]:
     """An array without geometry: single axes around it left out, the slices last."""
     shape = stored.shape
     array = stored
@@ -46,8 +47,8 @@ def arrange_array(stored: np.ndarray, path: Path, slices: Slices) -> tuple[np.nd
         array = array[0]
     while array.ndim > 2 and array.shape[-1] == 1:
         array = array[..., 0]
-    array, layout = arrange(array, path, slices=slices, usual="last", sure=False)
-    return array, Layout(shape, layout.axes)
+    array, layout = arrange(array, slices=slices, usual="last", known=False)
+    return array, replace(layout, shape=shape)
 
 
 def read_nifti(path: Path, slices: Slices) -> dict[str, Any]:
@@ -75,14 +76,14 @@ def read_nifti(path: Path, slices: Slices) -> dict[str, Any]:
     except KeyError:  # a code that the standard does not have
         scale = 1.0
     zooms = tuple(float(zoom) * scale for zoom in header.get_zooms()[: array.ndim])
-    array, layout = arrange(array, path, slices=slices, usual="last", spacing=zooms)
+    array, layout = arrange(array, slices=slices, usual="last", spacing=zooms)
     row, column = (zooms[axis] for axis in layout.axes[:2])
     known = 0 < row < np.inf and 0 < column < np.inf
     geometry = _nifti_geometry(header, scale)
     return {
         "array": array,
         "spacing": (row, column) if known else None,
-        "layout": Layout(shape, layout.axes),
+        "layout": replace(layout, shape=shape),
         "geometry": geometry and geometry.permuted(layout.axes),
         "native": (type(image), image.affine, header),
     }
@@ -150,7 +151,7 @@ def read_itk(path: Path, slices: Slices) -> dict[str, Any]:
             "is meant by itself"
         )
     spacing = tuple(image.GetSpacing())[::-1]
-    array, layout = arrange(array, path, slices=slices, usual="first", spacing=spacing)
+    array, layout = arrange(array, slices=slices, usual="first", spacing=spacing)
     affine = np.eye(4)
     direction = np.array(image.GetDirection()).reshape(size, size)
     affine[:size, :size] = direction * np.array(image.GetSpacing())

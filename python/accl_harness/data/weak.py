@@ -18,7 +18,7 @@ from ..errors import UserError
 from .formats import output_path, read_image, refuse_full, write_labels
 from .labels import binary_mask, one_object_value, some_object
 from .options import UNLABELLED, Slices, WeakOptions
-from .pairing import list_files
+from .pairing import Guesses, list_files
 from .topology import count_parts, thin
 
 
@@ -78,7 +78,9 @@ def write_weak_labels(
     """
     paths = list_files(masks, "masks")
     refuse_full(out)
-    files = [read_image(path, "mask", slices) for path in paths.values()]
+    guesses = Guesses()
+    files = [guesses.note(read_image(path, "mask", slices)) for path in paths.values()]
+    guesses.tell()
     planes: list[np.ndarray] = []
     object_values: dict[float, Path] = {}
     for file in files:
