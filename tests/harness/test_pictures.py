@@ -338,6 +338,72 @@ def _refilter(path, step):
     path.write_bytes(content[: at - 4] + chunk + content[at + 8 + length :])
 
 
+def lzw(data):
+    """A valid LZW stream of literals alone, the table cleared before its codes grow."""
+    codes = [code for at in range(0, len(data), 250) for code in (256, *data[at : at + 250])]
+    bits = "".join(f"{code:09b}" for code in (*codes, 257))
+    bits += "0" * (-len(bits) % 8)
+    return int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+
+def lzw_tiff(path, array, byteorder, photometric):
+    """A TIFF of 16 bits with LZW, which neither Pillow nor tifffile writes."""
+    height, width, channels = array.shape
+    kind = ">H" if byteorder == ">" else "<H"
+    data = lzw(array.astype(byteorder + "u2").tobytes())
+    bits_at = 8 + len(data)
+    bits = struct.pack(kind, 16) * channels
+    tags = [(256, 3, 1, width), (257, 3, 1, height), (259, 3, 1, 5), (262, 3, 1, photometric)]
+    tags += [(273, 4, 1, 8), (277, 3, 1, channels), (278, 3, 1, height), (279, 4, 1, len(data))]
+    tags += [(258, 3, channels, 16 if channels == 1 else bits_at)]
+    tags += [(338, 3, 1, 2)] if channels == 4 else []
+    entries = b""
+    for tag, form, count, value in sorted(tags):
+        entries += struct.pack(byteorder + "HHI", tag, form, count)
+        short = form == 3 and count == 1
+        entries += struct.pack(
+            byteorder + ("HH" if short else "I"), *([value, 0] if short else [value])
+        )
+    end = struct.pack(byteorder + "H", len(tags)) + entries + bytes(4)
+    magic = b"II*\0" if byteorder == "<" else b"MM\0*"
+    path.write_bytes(magic + struct.pack(byteorder + "I", bits_at + len(bits)) + data + bits + end)
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_16_bit_tiff_with_lzw(tmp_path, byteorder, channels):
+    deep = np.random.default_rng(0).integers(0, 65536, (12, 9, channels)).astype(np.uint16)
+    lzw_tiff(tmp_path / "a.tif", deep, byteorder, 1 if channels == 1 else 2)
+    image = read_image(tmp_path / "a.tif").array
+    assert image.dtype == np.uint16
+    grey = deep[..., :3].astype(float) @ (0.299, 0.587, 0.114) if channels > 1 else deep[..., 0]
+    assert np.abs(image - grey).max() < 2
+    label = MASK[..., None] * np.uint16([3, 0, 0, 0])[:channels]
+    lzw_tiff(tmp_path / "b.tif", label, byteorder, 1 if channels == 1 else 2)
+    assert mask_of(tmp_path / "b.tif", value=3) == MASK.tolist()
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_planes_of_colour_and_alpha(tmp_path, byteorder):
+    planes = np.moveaxis(painted((255, 255, 255, 255), (255, 255, 255, 0)), -1, 0)
+    for kind in ("u1", "u2"):
+        tifffile.imwrite(
+            tmp_path / "a.tif",
+            planes.astype(byteorder + kind),
+            photometric="rgb",
+            planarconfig="separate",
+            extrasamples=["unassalpha"],
+            byteorder=byteorder,
+        )
+        assert mask_of(tmp_path / "a.tif") == MASK.tolist()
+
+
+def test_cmyk(tmp_path):
+    noisy = np.kron(MASK, np.ones((8, 8), np.uint8))
+    Image.fromarray(np.stack([noisy * 255] * 3, -1)).convert("CMYK").save(tmp_path / "a.tif")
+    assert mask_of(tmp_path / "a.tif", threshold=127) == noisy.tolist()
+
+
 @pytest.mark.parametrize("byteorder", ["<", ">"])
 @pytest.mark.parametrize("kind", ["i1", "i2", "u2", "i4", "f4", "f8"])
 def test_tiff_of_any_number_type(tmp_path, byteorder, kind):
@@ -358,7 +424,7 @@ def test_tiff_of_one_bit(tmp_path, compression):
 def test_tiff_with_white_as_0(tmp_path, full):
     array = MASK * np.dtype(np.uint8 if full < 256 else np.uint16).type(full)
     array = array > 0 if full == 1 else array
-    tifffile.imwrite(tmp_path / "a.tif", array, photometric="miniswhite")
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="miniswhite", byteorder=">")
     with pytest.raises(UserError, match=r"a\.tif: its stored values .*shown values.*MinIsWhite"):
         mask_of(tmp_path / "a.tif")
     assert mask_of(tmp_path / "a.tif", value=full) == MASK.tolist()

@@ -1,5 +1,7 @@
 """Masks for new images: format, size and geometry are the input's own."""
 
+import warnings
+
 import nibabel
 import numpy as np
 import pytest
@@ -51,9 +53,14 @@ def test_each_mask_has_its_images_format_and_size(run, tmp_path):
     Image.fromarray(picture(40, 24)).save(images / "b.tif")
     Image.fromarray(picture(32, 64)).save(images / "c.jpg", quality=95)
     np.save(images / "d.npy", picture(20, 20))
+    Image.fromarray(picture(20, 30)).save(images / "e.gif")
+    Image.fromarray(picture(24, 24)).convert("P").save(images / "f.BMP")
+    np.save(images / "g.npy", np.stack([picture(16, 18)] * 3, -1))  # colour
+    names = ["a.png", "b.tif", "c.png", "d.npy", "e.png", "f.BMP", "g.npy"]
+    shapes = [(16, 16), (40, 24), (32, 64), (20, 20), (20, 30), (24, 24), (16, 18)]
     written = predict("run", images, out)
-    assert [path.name for path in written] == ["a.png", "b.tif", "c.png", "d.npy"]
-    for path, shape in zip(written, [(16, 16), (40, 24), (32, 64), (20, 20)], strict=True):
+    assert [path.name for path in written] == names
+    for path, shape in zip(written, shapes, strict=True):
         mask = read_image(path, "mask").array > 0
         assert mask.shape == shape
         # Bilinear resizing moves the edge by less than one pixel of the working size.
@@ -97,6 +104,30 @@ def test_written_masks_are_read_back_by_image(run, tmp_path):
     assert [mask.sum() for mask in masks] == [0, 128, 128]
     for index, mask in enumerate(masks):
         np.testing.assert_array_equal(read_prediction(dataset, index, tmp_path / "out"), mask)
+
+
+def test_a_turned_photograph_gets_an_upright_mask(run, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the first stored column is the top row
+    stored = np.rot90(picture(32, 16))
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "images/a.png", exif=exif)
+    (path,) = predict("run", tmp_path / "images", tmp_path / "out")
+    mask = read_image(path, "mask").array > 0
+    assert mask.shape == (32, 16)
+    assert mask[:14].all()
+    assert not mask[18:].any()
+
+
+@pytest.mark.parametrize("slices", [None, "first"])
+def test_volumes_of_slices_first_come_back_so(run, tmp_path, slices):
+    (tmp_path / "images").mkdir()
+    volume = np.stack([picture(16, 20)] * 4 + [picture(16, 20) * 0]).astype(np.float32)
+    np.save(tmp_path / "images/v.npy", volume)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if slices is None else "error")
+        (path,) = predict("run", tmp_path / "images", tmp_path / "out", slices)
+    assert np.array_equal(np.load(path), volume > 0)
 
 
 def test_images_are_never_replaced_by_their_masks(run, tmp_path):

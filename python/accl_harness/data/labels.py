@@ -16,16 +16,10 @@ import numpy as np
 from ..errors import UserError
 from .formats import ImageFile
 from .options import UNLABELLED, WeakOptions
+from .pictures import values_of
 
 Decode = Callable[[np.ndarray], "np.ndarray | None"]
 """Values of a file to uint8 labels, or None where they make no sense."""
-
-
-def values_of(array: np.ndarray) -> np.ndarray:
-    """Distinct values, ascending."""
-    if array.dtype == np.uint8:
-        return np.flatnonzero(np.bincount(array.ravel(), minlength=256))
-    return np.unique(array)
 
 
 def whole(array: np.ndarray) -> np.ndarray:

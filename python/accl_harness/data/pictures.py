@@ -39,6 +39,10 @@ class Picture:
     turned: bool = False
     """Rows and columns have been exchanged to show it upright."""
 
+    def __post_init__(self) -> None:
+        if not self.samples.dtype.isnative:
+            self.samples = self.samples.astype(self.samples.dtype.newbyteorder("="))
+
     def map(self, change: Callable[[np.ndarray], np.ndarray]) -> Picture:
         """The picture with its planes turned or flipped alike."""
         alpha = None if self.alpha is None else change(self.alpha)
@@ -55,6 +59,13 @@ class Picture:
         elif self.white_is_zero:
             shown = shown.max() - shown if shown.dtype.kind == "f" else ~shown
         return (shown * (255 // full)).astype(np.uint8) if 0 < full < 255 else shown
+
+
+def values_of(array: np.ndarray) -> np.ndarray:
+    """Distinct values, ascending."""
+    if array.dtype == np.uint8:
+        return np.flatnonzero(np.bincount(array.ravel(), minlength=256))
+    return np.unique(array)
 
 
 def luminance(colours: np.ndarray) -> np.ndarray:
@@ -142,7 +153,7 @@ def _colour_readings(colours: np.ndarray) -> dict[str, np.ndarray]:
 def _palette_readings(picture: Picture) -> dict[str, np.ndarray]:
     index = picture.samples[..., 0]
     found = {"palette indices": index}
-    used = np.unique(index)
+    used = values_of(index)
     colours = picture.palette[used]
     if len(np.unique(colours, axis=0)) < len(used):
         return found  # a palette that shows classes alike says nothing about them
@@ -160,7 +171,7 @@ def _palette_readings(picture: Picture) -> dict[str, np.ndarray]:
 
 
 def _grey_palette(picture: Picture) -> bool:
-    colours = picture.palette[np.unique(picture.samples)]
+    colours = picture.palette[values_of(picture.samples)]
     return bool((colours == colours[:, :1]).all())
 
 
@@ -204,15 +215,14 @@ def _mend_two_greys(image: Any, path: Path) -> None:
     bits = header[10] if header[0] == 12 else header[14]
     if bits == 1:
         return
-    codec, extents, offset, arguments = image.tile[0]
-    if bits != 8 or codec != "raw":
+    if bits != 8 or image.tile[0][0] != "raw":
         raise UserError(f"{path}: a BMP of {bits} bits and two colours; save it as PNG")
-    image.tile = [(codec, extents, offset, ("1;8", *arguments[1:]))]
+    _decode_as(image, "1;8")
 
 
 def _decode(image: Any, path: Path) -> Picture:
     """The picture of an opened Pillow image, or of the page it stands at."""
-    raw = image.tile[0][3] if image.tile else ""
+    raw = image.tile[0][3] if image.tile else image.mode
     raw = raw if isinstance(raw, str) else str(raw[0])
     deep = re.fullmatch(r"(LA|RGBA?);16([BLN])", raw)
     clear = image.info.get("transparency")
@@ -237,7 +247,7 @@ def _decode_mode(image: Any, raw: str, clear: Any) -> Picture:
         return Picture(index[..., None], alpha, palette[:, :3])
     if image.mode in ("1", "L", "F", "I") or image.mode.startswith("I;16"):
         values = np.array(image)[..., None]
-        few = re.fullmatch(r"(1|L);?([1248]?)(I?)R?", raw.replace("1;8", "1"))
+        few = re.fullmatch(r"(1|L);?([1248]?)(I?)R?", raw)
         bits = None
         if few and few[3]:  # Pillow has turned white from 0 to its highest value already
             values = ~values
@@ -250,6 +260,15 @@ def _decode_mode(image: Any, raw: str, clear: Any) -> Picture:
         return Picture(planes[..., :-1], planes[..., -1])
     values = np.array(image.convert("RGB"))
     return Picture(values, _keyed(values, clear))
+
+
+def _decode_as(image: Any, raw: str) -> None:
+    """Loads a Pillow image as if its pixels were stored in the mode ``raw``."""
+    tile = image.tile[0]
+    arguments = raw if isinstance(tile[3], str) else (raw, *tile[3][1:])
+    named = hasattr(tile, "_replace")  # since Pillow 11
+    image.tile = [tile._replace(args=arguments) if named else (*tile[:3], arguments)]
+    image.load()
 
 
 def _keyed(samples: np.ndarray, clear: Any) -> np.ndarray | None:
@@ -266,15 +285,15 @@ def _decode_deep(image: Any, path: Path, raw: str, clear: Any) -> Picture:
     kind, order = raw.split(";16")
     with Image.open(path) as other:
         other.seek(image.tell())
-        first = other.tile[0]
         if kind == "LA":  # two 16-bit numbers are four bytes
-            other.tile = [(*first[:3], "RGBA")]
-            planes = np.ascontiguousarray(np.array(other)).view(">u2").astype(np.uint16)
+            _decode_as(other, "RGBA")
+            planes = np.array(other).view(">u2").astype(np.uint16)
         else:
             little = sys.byteorder == "little"
-            low = f"{kind};16" + {"B": "L", "L": "B", "N": "B" if little else "L"}[order]
-            arguments = low if isinstance(first[3], str) else (low, *first[3][1:])
-            other.tile = [(*first[:3], arguments)]
+            _decode_as(
+                other, f"{kind};16" + {"B": "L", "L": "B"}.get(order, "B" if little else "L")
+            )
+            image.load()
             planes = np.array(image).astype(np.uint16) << 8 | np.array(other)
     if kind in ("LA", "RGBA"):
         return Picture(planes[..., :-1], planes[..., -1])
