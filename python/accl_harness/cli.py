@@ -37,9 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         print(_version())
         return 0
-    warnings.showwarning = _show_warning
     try:
-        _run(words[0], words[1:])
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            _run(words[0], words[1:])
     except UserError as error:
         return _fail(str(error), BAD_INPUT, debug)
     except CheckFailed as error:

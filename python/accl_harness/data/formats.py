@@ -16,16 +16,10 @@ import numpy as np
 
 from ..errors import UserError
 from . import volumes
+from .decode import read_pillow, read_tiff
 from .geometry import Geometry, Layout, arrange
 from .options import Slices
-from .pictures import (
-    Picture,
-    graded_readings,
-    grey_values,
-    label_readings,
-    read_pillow,
-    read_tiff,
-)
+from .pictures import Picture, graded_readings, grey_values, label_readings
 
 Role = Literal["image", "mask", "weak"]
 
