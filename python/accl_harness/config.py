@@ -218,12 +218,6 @@ class TrainConfig:
         return dataclasses.replace(self, **changes)
 
 
-def reading_options(config: TrainConfig) -> dict[str, Any]:
-    """The options of :func:`~.data.dataset.load_split` that say how files are read."""
-    names = ("masks", "mask_threshold", "mask_value", "mask_suffix", "slices", "size")
-    return {name: getattr(config, name) for name in names}
-
-
 PRESETS: dict[str, dict[str, Any]] = {
     "small": {},
     "paper": {

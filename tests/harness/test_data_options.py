@@ -12,7 +12,7 @@ from accl_harness.data.formats import read_image
 from accl_harness.data.options import WeakOptions
 from accl_harness.errors import UserError
 
-SMALL = "--size 32 --width 2 --epochs 1 --backend reference --accelerator cpu --tensorboard false --prior 0.9"
+SMALL = "--size 32 --width 2 --epochs 1 --backend reference --accelerator cpu --prior 0.9"
 
 
 def run(line):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from ..errors import UserError
 
@@ -18,6 +18,12 @@ Slices = Literal["auto", "first", "last"]
 """Axis of a volume's slices in its file; auto: by format, shape and spacing."""
 
 Strategy = Literal["auto", "erosion", "disc", "centroid_disc", "box", "scribble"]
+
+
+def reading_options(config: Any) -> dict[str, Any]:
+    """The options of a training that :func:`~.dataset.load_split` takes for either split."""
+    names = ("masks", "mask_threshold", "mask_value", "mask_suffix", "slices", "size", "patients")
+    return {name: getattr(config, name) for name in names}
 
 
 @dataclass(frozen=True)

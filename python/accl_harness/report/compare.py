@@ -15,7 +15,6 @@ from accl_harness.config import (
     TrainConfig,
     check_config,
     make_config,
-    reading_options,
 )
 from accl_harness.errors import UserError
 from accl_harness.methods import METHODS
@@ -188,6 +187,7 @@ def _for_method(base: TrainConfig, method: str, paper_settings: str | None) -> T
 def prepare_data(base: TrainConfig) -> TrainConfig:
     """`base` with data: a phantom set is written once into `OUT/phantom` where none was named."""
     from accl_harness.data.dataset import load_split
+    from accl_harness.data.options import reading_options
 
     if base.data is None:
         root = Path(base.out) / "phantom"
@@ -200,7 +200,7 @@ def prepare_data(base: TrainConfig) -> TrainConfig:
             partial.rename(root)
         return base.replace(data=str(root))
     # Bad data shall be told before the first training, not by each of them.
-    options = {**reading_options(base), "patients": base.patients}
+    options = reading_options(base)
     load_split(base.data, "train", weak=base.weak, **options)
     load_split(base.data, "test", weak=None, **options)
     return base

@@ -14,12 +14,12 @@ from ..config import (
     changed_options,
     check_config,
     load_config,
-    reading_options,
     save_config,
     size_bounds,
 )
 from ..data.dataset import Dataset, load_split, split_validation
 from ..data.fingerprint import RECORD, data_record, fingerprint, refuse_other_data
+from ..data.options import reading_options
 from ..data.references import ReferenceBank
 from ..errors import UserError
 from .batches import TrainingData, stream_seed
@@ -306,7 +306,7 @@ def _run_folder(config: TrainConfig, resume: bool) -> Path:
 
 def _load_data(config: TrainConfig) -> tuple[Dataset, Dataset | None, Dataset]:
     """Training, validation and test images; the test split now, so that it fails now."""
-    common = {**reading_options(config), "patients": config.patients}
+    common = reading_options(config)
     train = load_split(config.data, "train", weak=config.weak, limit=config.limit, **common)
     test = load_split(config.data, "test", weak=None, **common)
     train, validation = split_validation(train, config.validation, config.seed)
