@@ -9,10 +9,11 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from .commands import COMMANDS, Command
-from .errors import CheckFailed, DataWarning, UserError
+from .errors import CheckFailed, HarnessWarning, UserError
 
 BAD_INPUT = 2
 FAILED_CHECK = 1
@@ -38,8 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_version())
         return 0
     try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+        with _plain_warnings():
             _run(words[0], words[1:])
     except UserError as error:
         return _fail(str(error), BAD_INPUT, debug)
@@ -115,6 +115,23 @@ def _run(name: str, words: list[str]) -> None:
     COMMANDS[name].run(options)
 
 
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Show this package's own warnings as one line; others look as ever."""
+    with warnings.catch_warnings():
+        other = warnings.showwarning
+
+        def show(message, category, *where, **options) -> None:
+            if issubclass(category, HarnessWarning):
+                print(f"accl: warning: {message}", file=sys.stderr)
+            else:
+                other(message, category, *where, **options)
+
+        warnings.showwarning = show
+        warnings.simplefilter("always", HarnessWarning)
+        yield
+
+
 def _normalised(words: Sequence[str], switches: set[str]) -> list[str]:
     """``--n-train 8 --resume`` as the parser knows them: ``--n_train 8 --resume=true``."""
     result = []
@@ -154,15 +171,6 @@ def _readable(kind: str) -> str:
     kind = re.sub(r"typing\.(Literal|Optional|Union)", r"\1", kind)
     options = re.fullmatch(r"Literal\[(.*)\]", kind)
     return " or ".join(options[1].split(", ")) if options else kind
-
-
-def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    """Warnings about the data as plain lines, others as Python has them."""
-    if issubclass(category, DataWarning):
-        text = f"accl: warning: {message}\n"
-    else:
-        text = warnings.formatwarning(message, category, filename, lineno, line)
-    print(text, end="", file=sys.stderr)
 
 
 def _fail(message: str, status: int, debug: bool) -> int:

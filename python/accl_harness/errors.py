@@ -9,5 +9,5 @@ class CheckFailed(Exception):
     """A check ran to its end and failed. Exit status 1."""
 
 
-class DataWarning(UserWarning):
-    """Something in the data was read in the likeliest way; the message names file and option."""
+class HarnessWarning(UserWarning):
+    """What a person should know and what stops nothing; the command line shows it as one line."""

@@ -11,7 +11,7 @@ import tifffile
 from accl_harness.data.dataset import load_images, load_split
 from accl_harness.data.formats import read_image, write_labels, write_mask
 from accl_harness.data.pairing import read_partner
-from accl_harness.errors import DataWarning, UserError
+from accl_harness.errors import HarnessWarning, UserError
 
 RNG = np.random.default_rng(0)
 SLICES = RNG.integers(0, 90, (5, 24, 20)).astype(np.int16)
@@ -62,7 +62,7 @@ def test_the_axis_of_the_slices_is_guessed_aloud(tmp_path, name, stored):
     usual = (stored is SLICES) == (name in ("a.tif", "a.mha"))
     assert len(told) == (not usual)
     if told:
-        assert issubclass(told[0].category, DataWarning)
+        assert issubclass(told[0].category, HarnessWarning)
         axis = "first" if stored is SLICES else "last"
         size = " x ".join(map(str, stored.shape))
         assert str(told[0].message).startswith(f"{path}: {size}: the {axis} axis is taken for")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataWarning, UserError
+from ..errors import HarnessWarning, UserError
 from .options import Slices
 
 TOLERANCE = 0.1
@@ -141,7 +141,7 @@ def match(
         warnings.warn(
             f"{lost}: states no position (an identity affine), so {path} and {target_path} are "
             "laid on each other voxel by voxel",
-            DataWarning,
+            HarnessWarning,
             stacklevel=2,
         )
         return array

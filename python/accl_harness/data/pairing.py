@@ -9,7 +9,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import DataWarning, UserError
+from ..errors import HarnessWarning, UserError
 from .formats import SUFFIXES, ImageFile, Role, read_image, stem_of, suffix_of
 from .geometry import Layout, match
 from .options import Slices
@@ -215,7 +215,7 @@ class Guesses:
                 warnings.warn(
                     f"{path}{others}: {size}: the {layout.slices} axis is taken for that of the "
                     "slices; --slices first or --slices last decides it",
-                    DataWarning,
+                    HarnessWarning,
                     stacklevel=3,
                 )
 
