@@ -2,6 +2,8 @@
 // launch. Each block sums chunks; the block that ends last adds the sums of all chunks.
 #include <cuda_runtime.h> // first: math/ compiles for the device where it is there
 
+#include <type_traits>
+
 #include "../math/accl_loss.h"
 #include "memory.cuh"
 #include "reduce.cuh"
@@ -11,10 +13,7 @@ namespace cuda {
 namespace {
 
 template <class In>
-using ScoreTile = Tile<sizeof(In) == 2 ? 2 : 4, kWidthOf<In>>;
-
-// What one block walks in about the time that the hand-over to a last block takes.
-constexpr int64_t kUnitsOfOneBlock = 4;
+using ScoreTile = Tile<4, kWidthOf<In>>;
 
 // The chunks of the second group follow those of the first.
 struct ScorePlan {
@@ -23,9 +22,8 @@ struct ScorePlan {
   bool aligned;
 };
 
-ScorePlan plan_scores(const AcclLossArguments& a, int32_t groups) {
-  ScorePlan plan = {{chunks_of(a.group[0].count), chunks_of(0)}, 0, true};
-  if (groups > 1) plan.chunks[1] = chunks_of(a.group[1].count);
+ScorePlan plan_scores(const AcclLossArguments& a, int32_t groups, Chunks (*cut)(int64_t count)) {
+  ScorePlan plan = {{cut(a.group[0].count), cut(groups > 1 ? a.group[1].count : 0)}, 0, true};
   plan.units = plan.chunks[0].count + plan.chunks[1].count;
   if (a.elementwise) plan.aligned = is_aligned(a.loss, 16) && is_aligned(a.grad_loss, 16);
   for (int32_t g = 0; g < a.groups; ++g) {
@@ -35,18 +33,30 @@ ScorePlan plan_scores(const AcclLossArguments& a, int32_t groups) {
   return plan;
 }
 
+// As many scores as one block sums in about the time that the hand-over to a last block takes.
+constexpr int64_t kScoresOfOneBlock = 4 * kChunk;
+
+bool one_block_sums(const AcclLossArguments& a) {
+  return a.group[0].count + (a.groups > 1 ? a.group[1].count : 0) <= kScoresOfOneBlock;
+}
+
+ScorePlan plan_sum(const AcclLossArguments& a) {
+  if (!one_block_sums(a)) return plan_scores(a, a.groups, chunks_of);
+  return plan_scores(a, a.groups,
+                     [](int64_t count) { return Chunks{kChunk, divide_up(count, kChunk)}; });
+}
+
 // Calls function(tile, group) for the tiles of a unit.
-template <class Pixels, class Function>
-__device__ __forceinline__ void for_tiles(const AcclLossArguments& a, const ScorePlan& plan,
-                                          int64_t unit, const Function& function) {
+template <class In, class Function>
+__device__ __forceinline__ void for_scores(const AcclLossArguments& a, const ScorePlan& plan,
+                                           int64_t unit, const Function& function) {
   const bool second = unit >= plan.chunks[0].count;
   const ScoreGroup& group = second ? a.group[1] : a.group[0];
   const int64_t size = second ? plan.chunks[1].size : plan.chunks[0].size;
   const int64_t begin = (second ? unit - plan.chunks[0].count : unit) * size;
   const int64_t end = begin + size < group.count ? begin + size : group.count;
-  for (int64_t at = begin; at < end; at += Pixels::kElements) {
-    function(Pixels{at, end, plan.aligned}, group);
-  }
+  for_tiles<ScoreTile<In>>(begin, end, plan.aligned,
+                           [&](const auto& tile) { function(tile, group); });
 }
 
 // Losses of a group's scores in one vector of a tile.
@@ -64,21 +74,19 @@ __device__ __forceinline__ void losses(const Pixels& tile, int v, const ScoreGro
 
 template <class In>
 __global__ void __launch_bounds__(kThreads)
-    score_sum(const __grid_constant__ AcclLossArguments a, const ScorePlan plan) {
+    score_sum(const __grid_constant__ AcclLossArguments a, const __grid_constant__ ScorePlan plan) {
   typedef Accumulation<In> T;
-  typedef ScoreTile<In> Pixels;
   T* const partials = static_cast<T*>(a.partials);
   for (int64_t unit = blockIdx.x; unit < plan.units; unit += gridDim.x) {
     T sum[1] = {T(0)};
-    for_tiles<Pixels>(a, plan, unit, [&](const Pixels& tile, const ScoreGroup& group) {
+    for_scores<In>(a, plan, unit, [&](const auto& tile, const ScoreGroup& group) {
+      typedef std::decay_t<decltype(tile)> Pixels;
 #pragma unroll
       for (int v = 0; v < Pixels::kVectors; ++v) {
         T loss[Pixels::kWidth];
         losses<In>(tile, v, group, loss);
 #pragma unroll
-        for (int j = 0; j < Pixels::kWidth; ++j) {
-          if (tile.holds(v, j)) sum[0] += loss[j];
-        }
+        for (int j = 0; j < Pixels::kWidth; ++j) sum[0] += loss[j];
       }
     });
     block_sum(sum);
@@ -87,10 +95,10 @@ __global__ void __launch_bounds__(kThreads)
   if (!is_last_block(a.ticket)) return;
   T sums[2] = {T(0), T(0)};
   for (int64_t i = threadIdx.x; i < plan.chunks[0].count; i += kThreads) {
-    sums[0] += load_shared_result(partials + i);
+    sums[0] += load_from_l2(partials + i);
   }
   for (int64_t i = threadIdx.x; i < plan.chunks[1].count; i += kThreads) {
-    sums[1] += load_shared_result(partials + plan.chunks[0].count + i);
+    sums[1] += load_from_l2(partials + plan.chunks[0].count + i);
   }
   block_sum(sums);
   if (threadIdx.x != 0) return;
@@ -102,11 +110,11 @@ __global__ void __launch_bounds__(kThreads)
 // Reduction "none": the groups are of one length, and their losses meet in one element.
 template <class In>
 __global__ void __launch_bounds__(kThreads)
-    score_map(const __grid_constant__ AcclLossArguments a, const ScorePlan plan) {
+    score_map(const __grid_constant__ AcclLossArguments a, const __grid_constant__ ScorePlan plan) {
   typedef Accumulation<In> T;
-  typedef ScoreTile<In> Pixels;
   for (int64_t unit = blockIdx.x; unit < plan.units; unit += gridDim.x) {
-    for_tiles<Pixels>(a, plan, unit, [&](const Pixels& tile, const ScoreGroup& group) {
+    for_scores<In>(a, plan, unit, [&](const auto& tile, const ScoreGroup& group) {
+      typedef std::decay_t<decltype(tile)> Pixels;
 #pragma unroll
       for (int v = 0; v < Pixels::kVectors; ++v) {
         T loss[Pixels::kWidth], other[Pixels::kWidth];
@@ -125,24 +133,27 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class In>
 __global__ void __launch_bounds__(kThreads)
-    score_gradient(const __grid_constant__ AcclLossArguments a, const ScorePlan plan) {
+    score_gradient(const __grid_constant__ AcclLossArguments a,
+                   const __grid_constant__ ScorePlan plan) {
   typedef Accumulation<In> T;
-  typedef ScoreTile<In> Pixels;
   const T* const grad_loss = static_cast<const T*>(a.grad_loss);
   const T of_all = a.elementwise ? T(0) : *grad_loss;
   for (int64_t unit = blockIdx.x; unit < plan.units; unit += gridDim.x) {
-    for_tiles<Pixels>(a, plan, unit, [&](const Pixels& tile, const ScoreGroup& group) {
+    for_scores<In>(a, plan, unit, [&](const auto& tile, const ScoreGroup& group) {
+      typedef std::decay_t<decltype(tile)> Pixels;
       const T factor = T(group.factor);
 #pragma unroll
       for (int v = 0; v < Pixels::kVectors; ++v) {
         In scores[Pixels::kWidth], grad[Pixels::kWidth];
         T incoming[Pixels::kWidth];
         tile.load(static_cast<const In*>(group.scores), v, narrow<In>(T(0)), scores);
+#pragma unroll
+        for (int j = 0; j < Pixels::kWidth; ++j) incoming[j] = of_all;
         if (a.elementwise) tile.load(grad_loss, v, T(0), incoming);
 #pragma unroll
         for (int j = 0; j < Pixels::kWidth; ++j) {
           const T slope = score_loss_slope(group.term, widen(scores[j]), T(group.target));
-          grad[j] = narrow<In>(slope * (factor * (a.elementwise ? incoming[j] : of_all)));
+          grad[j] = narrow<In>(slope * (factor * incoming[j]));
         }
         tile.store(static_cast<In*>(group.grad_scores), v, grad);
       }
@@ -152,12 +163,13 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class In>
 int forward(const AcclLossArguments& a, cudaStream_t stream) {
-  const ScorePlan plan = plan_scores(a, a.elementwise ? 1 : a.groups);
   if (a.elementwise) {
+    const ScorePlan plan = plan_scores(a, 1, chunks_of);
     ACCL_LAUNCH(score_map<In>, blocks_for(plan.units), stream, a, plan);
     return int(cudaGetLastError());
   }
-  const int64_t blocks = plan.units <= kUnitsOfOneBlock ? 1 : blocks_for(plan.units);
+  const ScorePlan plan = plan_sum(a);
+  const int64_t blocks = one_block_sums(a) ? 1 : blocks_for(plan.units);
   if (blocks > 1) {
     const cudaError_t error = cudaMemsetAsync(a.ticket, 0, sizeof(*a.ticket), stream);
     if (error != cudaSuccess) return int(error);
@@ -168,7 +180,7 @@ int forward(const AcclLossArguments& a, cudaStream_t stream) {
 
 template <class In>
 int backward(const AcclLossArguments& a, cudaStream_t stream) {
-  const ScorePlan plan = plan_scores(a, a.groups);
+  const ScorePlan plan = plan_scores(a, a.groups, chunks_of);
   ACCL_LAUNCH(score_gradient<In>, blocks_for(plan.units), stream, a, plan);
   return int(cudaGetLastError());
 }
@@ -176,7 +188,7 @@ int backward(const AcclLossArguments& a, cudaStream_t stream) {
 } // namespace
 
 int64_t accl_loss_partials(const AcclLossArguments& a) {
-  return a.elementwise ? 0 : plan_scores(a, a.groups).units;
+  return a.elementwise ? 0 : plan_sum(a).units;
 }
 
 int accl_loss_forward(const AcclLossArguments& a, void* stream) {

@@ -9,27 +9,48 @@
 namespace accl {
 namespace cuda {
 
-constexpr int32_t kIgnored = -1;
-constexpr int32_t kInvalid = -2;
+constexpr int32_t kInvalid = -1; // neither a class nor ignored
 
-// A type as a value, for function(TypeOf<Label>(), ignore_index).
-template <class Label>
-struct TypeOf {
-  typedef Label type;
+// How the bits of a label are read. Signed types need no case of their own: as an unsigned number a
+// negative value lies beyond the classes.
+struct Labels {
+  const void* data; // [B, N], or null
+  int64_t pixels; // N
+  uint64_t ignored; // the value that is ignored
+  uint64_t classes; // every smaller value is a class
+  int32_t bytes; // of a label
+  bool ignores; // false where the type cannot hold ignore_index
 };
 
-template <class Function>
-__device__ __forceinline__ auto with_label_type(const SegmentationHeadArguments& a,
-                                                const Function& function) {
+inline Labels labels_of(const SegmentationHeadArguments& a) {
+  Labels labels = {a.labels, a.pixels, uint64_t(a.ignore_index), 0, 1, true};
+  int64_t lowest = 0, highest = 0;
+  const auto is = [&](auto example, int64_t low, int64_t high) {
+    labels.bytes = sizeof(example), lowest = low, highest = high;
+  };
   switch (a.label_type) {
-    case LabelType::kInt8: return function(TypeOf<int8_t>(), a.ignore_index);
-    case LabelType::kInt16: return function(TypeOf<int16_t>(), a.ignore_index);
-    case LabelType::kInt32: return function(TypeOf<int32_t>(), a.ignore_index);
-    case LabelType::kInt64: return function(TypeOf<int64_t>(), a.ignore_index);
-    case LabelType::kBool: return function(TypeOf<uint8_t>(), int64_t(-1)); // which is no bool
-    case LabelType::kUInt8: break;
+    case LabelType::kUInt8: is(uint8_t(), 0, UINT8_MAX); break;
+    case LabelType::kInt8: is(int8_t(), INT8_MIN, INT8_MAX); break;
+    case LabelType::kInt16: is(int16_t(), INT16_MIN, INT16_MAX); break;
+    case LabelType::kInt32: is(int32_t(), INT32_MIN, INT32_MAX); break;
+    case LabelType::kInt64: is(int64_t(), INT64_MIN, INT64_MAX); break;
+    case LabelType::kBool: is(uint8_t(), 0, 1), labels.ignores = false; break;
   }
-  return function(TypeOf<uint8_t>(), a.ignore_index);
+  labels.ignores = labels.ignores && a.ignore_index >= lowest && a.ignore_index <= highest;
+  const int64_t classes = a.classes == 1 ? 2 : a.classes;
+  labels.classes = uint64_t(classes <= highest ? classes : highest) + (classes > highest);
+  return labels;
+}
+
+// Calls function(data) with the labels as an array of unsigned numbers.
+template <class Function>
+__device__ __forceinline__ auto with_label_type(const Labels& labels, const Function& function) {
+  switch (labels.bytes) {
+    case 2: return function(static_cast<const uint16_t*>(labels.data));
+    case 4: return function(static_cast<const uint32_t*>(labels.data));
+    case 8: return function(static_cast<const uint64_t*>(labels.data));
+  }
+  return function(static_cast<const uint8_t*>(labels.data));
 }
 
 template <class Label, int kWidth>
@@ -38,7 +59,7 @@ __device__ __forceinline__ bool all_equal(const Label (&label)[kWidth], Label wa
     typedef typename Words<Label, kWidth>::Bits Bits;
     Bits bits;
     memcpy(&bits, label, kWidth);
-    return bits == Bits(static_cast<unsigned char>(wanted) * 0x0101010101010101u);
+    return bits == Bits(wanted * 0x01010101u);
   } else {
     bool all = true;
 #pragma unroll
@@ -47,37 +68,38 @@ __device__ __forceinline__ bool all_equal(const Label (&label)[kWidth], Label wa
   }
 }
 
-// Bit v: vector v of the tile may hold a label. The other vectors hold none.
+// Bit v * kWidth + j: element j of the tile's vector v has a label.
 template <class AnyTile>
-__device__ __forceinline__ unsigned labelled_vectors(const SegmentationHeadArguments& a,
-                                                     int64_t image, const AnyTile& tile) {
-  return with_label_type(a, [&](auto type, int64_t ignore_index) {
-    typedef typename decltype(type)::type Label;
-    const Label* const row = static_cast<const Label*>(a.labels) + image * a.pixels;
-    const Label ignored = Label(ignore_index);
-    if (int64_t(ignored) != ignore_index) return ~0u; // no value of this type is ignored
-    Label label[AnyTile::kVectors][AnyTile::kWidth];
+__device__ __forceinline__ unsigned labelled_pixels(const Labels& labels, int64_t image,
+                                                    const AnyTile& tile) {
+  constexpr int kVectors = AnyTile::kVectors, kWidth = AnyTile::kWidth;
+  return with_label_type(labels, [&](auto* data) {
+    typedef std::remove_const_t<std::remove_pointer_t<decltype(data)>> Label;
+    const Label ignored = Label(labels.ignored);
+    Label label[kVectors][kWidth];
 #pragma unroll
-    for (int v = 0; v < AnyTile::kVectors; ++v) tile.load(row, v, ignored, label[v]);
+    for (int v = 0; v < kVectors; ++v) {
+      tile.load(data + image * labels.pixels, v, ignored, label[v]);
+    }
     unsigned labelled = 0;
 #pragma unroll
-    for (int v = 0; v < AnyTile::kVectors; ++v) {
-      if (!all_equal(label[v], ignored)) labelled |= 1u << v;
+    for (int v = 0; v < kVectors; ++v) {
+      if (labels.ignores && all_equal(label[v], ignored)) continue;
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) {
+        const bool is_label = !labels.ignores || label[v][j] != ignored;
+        if (is_label && tile.holds(v, j)) labelled |= 1u << (v * kWidth + j);
+      }
     }
     return labelled;
   });
 }
 
-// Class, kIgnored or kInvalid.
-__device__ __forceinline__ int32_t label_code(const SegmentationHeadArguments& a, int64_t image,
-                                              int64_t pixel) {
-  return with_label_type(a, [&](auto type, int64_t ignore_index) {
-    typedef typename decltype(type)::type Label;
-    const int64_t classes = a.classes == 1 ? 2 : a.classes;
-    const int64_t value = static_cast<const Label*>(a.labels)[image * a.pixels + pixel];
-    if (value == ignore_index) return kIgnored;
-    return value >= 0 && value < classes ? int32_t(value) : kInvalid;
-  });
+// The class of a pixel that has a label, or kInvalid.
+__device__ __forceinline__ int32_t label_code(const Labels& labels, int64_t image, int64_t pixel) {
+  const uint64_t value = with_label_type(
+      labels, [&](auto* data) { return uint64_t(data[image * labels.pixels + pixel]); });
+  return value < labels.classes ? int32_t(value) : kInvalid;
 }
 
 } // namespace cuda

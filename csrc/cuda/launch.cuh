@@ -13,7 +13,7 @@
 #define ACCL_SHARED(type, name, count) __shared__ type name[count]
 #endif
 #ifndef ACCL_BLOCK_THREADS
-#define ACCL_BLOCK_THREADS 256
+#define ACCL_BLOCK_THREADS 128
 #define ACCL_MAX_CHUNKS 2048
 #define ACCL_MAX_BLOCKS 2147483647
 #endif
@@ -21,35 +21,43 @@
 namespace accl {
 namespace cuda {
 
-// 8 warps: enough for the sums of a block to cost little, few enough that at 64 registers a thread
-// four blocks share a multiprocessor (65 536 registers / (256 * 64) = 4).
+// 4 warps: few, so that the many blocks of a small image are all at work; how many blocks share a
+// multiprocessor follows from the registers of a kernel, which docs/cuda.md lists.
 constexpr int kThreads = ACCL_BLOCK_THREADS;
 constexpr int kWarp = 32;
 constexpr int kWarps = kThreads / kWarp;
 static_assert(kThreads % kWarp == 0 && kThreads <= 1024,
               "whole warps, at most the hardware's limit");
 
-// A chunk is the part of a row that one block sums: 16 elements a thread, 4096 in all. C + 2 sums
-// of 4 bytes to 4096 * (4 C + 1) bytes of float32 logits and uint8 labels is less than a
-// thousandth: 12 bytes to 20 480. Longer chunks for rows of more than 8 388 608 elements keep the
-// sums of a row few enough (2048) for one block to add.
-constexpr int64_t kChunk = 16 * kThreads;
+// A chunk is the part of a row that one block sums. A short row is cut into short chunks, so that
+// one image of 256 x 256 pixels fills the multiprocessors of a large GPU (128 blocks). A longer one
+// has up to 256 chunks of up to 4096 elements, whose sums cost less than a thousandth of what they
+// are made of, and then more chunks of 4096. From 8 388 608 elements on the chunks grow, to keep
+// the sums of a row few enough (2048) for one block to add.
+constexpr int64_t kLeastChunk = 4 * kThreads;
+constexpr int64_t kChunk = 32 * kThreads;
 constexpr int64_t kMaxChunks = ACCL_MAX_CHUNKS;
+constexpr int64_t kFillChunks = kMaxChunks < 256 ? kMaxChunks : 256;
 constexpr int64_t kMaxBlocks = ACCL_MAX_BLOCKS; // of grid.x
 static_assert(kMaxBlocks <= 2147483647, "grid.x is limited to 2^31 - 1");
 
-// The chunks of a row depend on its length alone, so its sums do not depend on the rest of the
-// batch or on the GPU.
 struct Chunks {
-  int64_t size;  // elements of a chunk
+  int64_t size;  // elements of a chunk, a multiple of kLeastChunk
   int64_t count; // chunks of a row
 };
 
+constexpr int64_t divide_up(int64_t x, int64_t by) { return (x + by - 1) / by; }
+
+// The chunks of a row depend on its length alone, so its sums do not depend on the rest of the
+// batch or on the GPU.
 constexpr Chunks chunks_of(int64_t row) {
-  const int64_t per_chunk = (row + kChunk * kMaxChunks - 1) / (kChunk * kMaxChunks);
-  const int64_t size = kChunk * (per_chunk > 0 ? per_chunk : 1);
-  return {size, (row + size - 1) / size};
+  int64_t size = kLeastChunk * divide_up(row, kLeastChunk * kFillChunks);
+  if (size > kChunk) size = kChunk * divide_up(row, kChunk * kMaxChunks);
+  if (size == 0) size = kLeastChunk; // an empty row
+  return {size, divide_up(row, size)};
 }
+static_assert(kThreads * kMaxChunks != 128 * 2048 || chunks_of(256 * 256).count == 128,
+              "as said above, with the sizes of a real build");
 
 constexpr int64_t blocks_for(int64_t units) { return units < kMaxBlocks ? units : kMaxBlocks; }
 

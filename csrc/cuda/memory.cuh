@@ -1,4 +1,4 @@
-// Elements and their conversion, and vectors of them in memory: 16 bytes at a time where alignment
+// Elements and their conversion, and vectors of them in memory: a vector at a time where alignment
 // allows, one by one elsewhere. Which thread sees which element never depends on alignment.
 #pragma once
 
@@ -9,6 +9,7 @@
 
 #include "../kernels.h"
 #include "launch.cuh"
+#include "ptx.cuh"
 
 namespace accl {
 namespace cuda {
@@ -63,6 +64,11 @@ struct WordOf<2> {
   typedef unsigned short type;
   typedef uint16_t bits;
 };
+template <>
+struct WordOf<1> {
+  typedef unsigned char type;
+  typedef uint8_t bits;
+};
 
 template <class X, int kWidth>
 struct Words {
@@ -73,63 +79,110 @@ struct Words {
 };
 
 // What a thread has of a tile: kVectors vectors of kWidth neighbouring elements, kThreads vectors
-// apart, so that a warp's accesses are contiguous. Elements from `end` on are padding.
-template <int kVectors_, int kWidth_>
-struct Tile {
+// apart, so that a warp's accesses are contiguous. A tile can be longer than the chunk that it
+// begins; elements beyond the chunk's end are padding. kWhole: none is, and the rows are aligned.
+template <int kVectors_, int kWidth_, bool kWhole = false>
+class Tile {
+ public:
   static constexpr int kVectors = kVectors_;
   static constexpr int kWidth = kWidth_;
-  static constexpr int64_t kElements = int64_t(kThreads) * kVectors * kWidth;
-  static_assert(kChunk % kElements == 0, "a chunk is whole tiles");
+  static constexpr int kStride = kThreads * kWidth; // from one vector of a thread to its next
+  static constexpr int kElements = kVectors * kStride;
+  static_assert(kLeastChunk % kWidth == 0, "a chunk begins at a multiple of the width");
 
-  int64_t begin; // of the tile, counted from the row's start
-  int64_t end;   // of the chunk
-  bool aligned;  // every row begins at a multiple of 16 bytes
+  // `begin` and `end`, of the tile and of the chunk, count from the row's start. `aligned`: every
+  // row begins at a multiple of the vectors' bytes.
+  __device__ __forceinline__ Tile(int64_t begin, int64_t end, bool aligned)
+      : first_(begin + int(threadIdx.x) * kWidth),
+        left_(end - first_ < kElements ? int(end - first_) : kElements),
+        aligned_(aligned) {}
 
-  __device__ __forceinline__ int64_t at(int v) const {
-    return begin + (int64_t(v) * kThreads + threadIdx.x) * kWidth;
+  __device__ __forceinline__ int64_t at(int v) const { return first_ + v * kStride; }
+  __device__ __forceinline__ bool holds(int v, int j) const {
+    return kWhole || v * kStride + j < left_;
   }
-  __device__ __forceinline__ bool holds(int v, int j) const { return at(v) + j < end; }
 
   template <class X>
   __device__ __forceinline__ void load(const X* row, int v, X padding, X (&to)[kWidth]) const {
     typedef typename Words<X, kWidth>::Word Word;
-    if (aligned && holds(v, kWidth - 1)) {
+    const X* const from = row + at(v);
+    if (holds_vector(v)) {
       Word words[Words<X, kWidth>::kCount];
 #pragma unroll
       for (int i = 0; i < Words<X, kWidth>::kCount; ++i) {
-        words[i] = reinterpret_cast<const Word*>(row + at(v))[i];
+        words[i] = reinterpret_cast<const Word*>(from)[i];
       }
       memcpy(to, words, sizeof(to));
     } else {
 #pragma unroll
-      for (int j = 0; j < kWidth; ++j) to[j] = holds(v, j) ? row[at(v) + j] : padding;
+      for (int j = 0; j < kWidth; ++j) to[j] = holds(v, j) ? from[j] : padding;
     }
   }
 
   template <class X>
   __device__ __forceinline__ void store(X* row, int v, const X (&from)[kWidth]) const {
     typedef typename Words<X, kWidth>::Word Word;
-    if (aligned && holds(v, kWidth - 1)) {
+    X* const to = row + at(v);
+    if (holds_vector(v)) {
       Word words[Words<X, kWidth>::kCount];
       memcpy(words, from, sizeof(from));
 #pragma unroll
       for (int i = 0; i < Words<X, kWidth>::kCount; ++i) {
-        reinterpret_cast<Word*>(row + at(v))[i] = words[i];
+        store_word(reinterpret_cast<Word*>(to) + i, words[i]);
       }
     } else {
 #pragma unroll
       for (int j = 0; j < kWidth; ++j) {
-        if (holds(v, j)) row[at(v) + j] = from[j];
+        if (holds(v, j)) to[j] = from[j];
       }
     }
   }
+
+ private:
+  template <class AnyTile, class Function>
+  friend __device__ void for_tiles(int64_t begin, int64_t end, bool aligned,
+                                   const Function& function);
+
+  __device__ __forceinline__ explicit Tile(int64_t first)
+      : first_(first), left_(kElements), aligned_(true) {}
+  __device__ __forceinline__ bool holds_vector(int v) const {
+    return kWhole || (aligned_ && holds(v, kWidth - 1));
+  }
+
+  int64_t first_; // of this thread's elements
+  int left_;      // elements from there to the chunk's end, or more than the tile has
+  bool aligned_;
 };
 
-// Elements of a 16-byte access.
-template <class In>
-constexpr int kWidthOf = 16 / int(sizeof(In));
+// Calls function(tile) for the elements that a thread has in a chunk. A whole tile comes at once;
+// elements of others, and of rows that are not aligned, come one by one in the same order.
+template <class AnyTile, class Function>
+__device__ __forceinline__ void for_tiles(int64_t begin, int64_t end, bool aligned,
+                                          const Function& function) {
+  typedef Tile<AnyTile::kVectors, AnyTile::kWidth, true> Whole;
+  typedef Tile<1, 1, true> Element;
+  for (int64_t at = begin; at < end; at += AnyTile::kElements) {
+    const Whole tile(at + int(threadIdx.x) * AnyTile::kWidth);
+    if (aligned && tile.at(AnyTile::kVectors - 1) + AnyTile::kWidth <= end) {
+      function(tile);
+      continue;
+    }
+#pragma unroll 1
+    for (int v = 0; v < AnyTile::kVectors; ++v) {
+#pragma unroll 1
+      for (int j = 0; j < AnyTile::kWidth && tile.at(v) + j < end; ++j) {
+        function(Element(tile.at(v) + j));
+      }
+    }
+  }
+}
 
-// Whether vectors of so many bytes can be accessed whole; so is a null pointer's.
+// Elements of a vector: as many as 16 bytes hold in the accumulation type. Maps of both types are
+// then written in whole sectors of 32 bytes.
+template <class In>
+constexpr int kWidthOf = 16 / int(sizeof(Accumulation<In>));
+
+// True if the pointer is aligned for vectors of that many bytes; null counts as aligned.
 inline bool is_aligned(const void* pointer, int64_t bytes) {
   return reinterpret_cast<uintptr_t>(pointer) % (bytes < 16 ? bytes : 16) == 0;
 }

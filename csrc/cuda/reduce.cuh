@@ -6,7 +6,7 @@
 namespace accl {
 namespace cuda {
 
-// In lane 0.
+// The sum over the warp, in lane 0; the other lanes get parts of it.
 template <class T>
 __device__ __forceinline__ T warp_sum(T x) {
 #pragma unroll
@@ -35,8 +35,8 @@ __device__ __forceinline__ void block_sum(T (&x)[kCount]) {
   __syncthreads(); // all have read them before the next call writes
 }
 
-// Whether all other blocks have done their part; their writes are then visible to this block.
-// `ticket` is 0 at launch. Reached by all threads of a block, once.
+// True in the block that comes last, to which the writes of all others are then visible. `ticket`
+// is 0 at launch. All threads of a block call it, once.
 __device__ __forceinline__ bool is_last_block(int32_t* ticket) {
   if (gridDim.x == 1) {
     __syncthreads(); // one thread's writes to global memory are read by others below
@@ -53,22 +53,22 @@ __device__ __forceinline__ bool is_last_block(int32_t* ticket) {
   return last[0];
 }
 
-// Past the L1 cache, which does not know what other multiprocessors wrote.
+// Reads global memory past the L1 cache, which does not know what other multiprocessors wrote.
 template <class T>
-__device__ __forceinline__ T load_shared_result(const T* from) {
+__device__ __forceinline__ T load_from_l2(const T* from) {
   return __ldcg(from);
 }
 
-// `sums` rows of `count` partial sums each, row after row, added in a fixed order by one block;
+// `sums` rows of `count` sums of chunks each, row after row, added in a fixed order by one block;
 // calls store(row, sum).
 template <class T, class Store>
-__device__ __forceinline__ void add_partials(const T* partials, int64_t sums, int64_t count,
-                                             const Store& store) {
+__device__ __forceinline__ void add_chunk_sums(const T* chunk_sums, int64_t sums, int64_t count,
+                                               const Store& store) {
   if (count <= kWarp) { // a thread for each
     for (int64_t i = threadIdx.x; i < sums; i += kThreads) {
       T sum = T(0);
 #pragma unroll 8
-      for (int64_t j = 0; j < count; ++j) sum += load_shared_result(partials + i * count + j);
+      for (int64_t j = 0; j < count; ++j) sum += load_from_l2(chunk_sums + i * count + j);
       store(i, sum);
     }
   } else { // a warp for each
@@ -76,7 +76,7 @@ __device__ __forceinline__ void add_partials(const T* partials, int64_t sums, in
       T sum = T(0);
 #pragma unroll 8
       for (int64_t j = threadIdx.x % kWarp; j < count; j += kWarp) {
-        sum += load_shared_result(partials + i * count + j);
+        sum += load_from_l2(chunk_sums + i * count + j);
       }
       sum = warp_sum(sum);
       if (threadIdx.x % kWarp == 0) store(i, sum);

@@ -1,10 +1,13 @@
-// What the forward and the backward kernels on pixels share: one block walks chunks of images.
+// What the kernels of segmentation_head, partial_cross_entropy and size_penalty share: one block
+// walks chunks of images.
 #pragma once
 
 #include <cuda_runtime.h> // first: math/ compiles for the device where it is there
 
 #include <initializer_list>
+#include <type_traits>
 
+#include "../math/logistic.h"
 #include "../math/size.h"
 #include "labels.cuh"
 
@@ -12,32 +15,55 @@ namespace accl {
 namespace cuda {
 
 struct PixelPlan {
-  Chunks chunks;   // of an image
-  int64_t units;   // chunks of the batch
+  Chunks chunks;  // of an image
+  int64_t units;  // chunks of the batch
+  Labels labels;
   bool aligned;
 };
 
-inline int64_t label_bytes(LabelType type) {
-  switch (type) {
-    case LabelType::kInt16: return 2;
-    case LabelType::kInt32: return 4;
-    case LabelType::kInt64: return 8;
-    case LabelType::kUInt8:
-    case LabelType::kInt8:
-    case LabelType::kBool: break;
-  }
-  return 1;
-}
-
 // `maps`: what else is read or written along a row, in vectors of 16 bytes or more.
 template <class In>
-PixelPlan plan_pixels(const SegmentationHeadArguments& a, const Chunks& chunks,
-                      std::initializer_list<const void*> maps) {
+PixelPlan plan_pixels(const SegmentationHeadArguments& a, std::initializer_list<const void*> maps) {
+  const Chunks chunks = chunks_of(a.pixels);
+  const Labels labels = labels_of(a);
   bool aligned = a.pixels % kWidthOf<In> == 0 || a.images * a.classes == 1;
-  aligned = aligned && is_aligned(a.logits, 16) &&
-            is_aligned(a.labels, kWidthOf<In> * label_bytes(a.label_type));
+  aligned =
+      aligned && is_aligned(a.logits, 16) && is_aligned(a.labels, kWidthOf<In> * labels.bytes);
   for (const void* map : maps) aligned = aligned && is_aligned(map, 16);
-  return {chunks, a.images * chunks.count, aligned};
+  return {chunks, a.images * chunks.count, labels, aligned};
+}
+
+constexpr int kMaxKeptClasses = 8; // whose logits a thread keeps in registers
+
+// Calls one of the functions: for C = 1, for 2 to 8 classes with the number of classes that the
+// kernel has room for (an integral_constant), for more. float64 has one size of kernel.
+template <class In, class Binary, class Multiclass, class Many>
+void with_kernel_classes(int64_t classes, const Binary& binary, const Multiclass& multiclass,
+                         const Many& many) {
+  if (classes == 1) return binary();
+  if (classes > kMaxKeptClasses) return many();
+  if constexpr (sizeof(In) < 8) {
+    if (classes == 2) return multiclass(std::integral_constant<int, 2>());
+    if (classes <= 4) return multiclass(std::integral_constant<int, 4>());
+  }
+  multiclass(std::integral_constant<int, kMaxKeptClasses>());
+}
+
+// A chunk of an image, in elements from the image's start.
+struct Unit {
+  int64_t image;
+  int64_t chunk;
+  int64_t begin;
+  int64_t end;
+};
+
+__device__ __forceinline__ Unit unit_of(const SegmentationHeadArguments& a, const PixelPlan& plan,
+                                        int64_t unit) {
+  // The number of units is below 2^31 (launched() looks), and dividing 32 bits is much faster.
+  const uint32_t image = uint32_t(unit) / uint32_t(plan.chunks.count);
+  const uint32_t chunk = uint32_t(unit) - image * uint32_t(plan.chunks.count);
+  const int64_t begin = chunk * plan.chunks.size, end = begin + plan.chunks.size;
+  return {image, chunk, begin, end < a.pixels ? end : a.pixels};
 }
 
 // Row c of image `image` in a [B, C, N] array, of any constness.
@@ -47,8 +73,8 @@ __device__ __forceinline__ In* row_of(const SegmentationHeadArguments& a, Pointe
   return static_cast<In*>(base) + (image * a.classes + c) * a.pixels;
 }
 
-// Of a label's class; an invalid label counts as background, so that only its own pixel and the
-// loss become NaN.
+// Weight of a label's class. An invalid label counts as background, so that only its own pixel and
+// the loss become NaN.
 template <class T>
 __device__ __forceinline__ T class_weight(const SegmentationHeadArguments& a, int32_t code) {
   return a.weight ? static_cast<const T*>(a.weight)[code < 0 ? 0 : code] : T(1);
@@ -60,6 +86,23 @@ __device__ __forceinline__ Bounds<T> bounds_of(const SegmentationHeadArguments& 
   const T* const at =
       static_cast<const T*>(a.bounds) + image * a.bounds_stride[0] + c * a.bounds_stride[1];
   return {at[0], at[a.bounds_stride[2]]};
+}
+
+// exp(x) for x <= 0, as exact as values that come from and go to the type In need it. x log2(e) is
+// rounded once: the relative error is below 2^-17 where exp(x) is a normal number, a 64th of
+// float16's rounding.
+template <class In>
+__device__ __forceinline__ Accumulation<In> exponential(Accumulation<In> x) {
+  if constexpr (sizeof(In) == 2) {
+    return exp2_approximate(x * 1.44269504f);
+  } else {
+    return exp_(x);
+  }
+}
+
+template <class In>
+__device__ __forceinline__ Logistic<Accumulation<In>> logistic_of(Accumulation<In> z) {
+  return logistic(z, exponential<In>(-abs_(z)));
 }
 
 } // namespace cuda

@@ -19,8 +19,8 @@ __device__ __forceinline__ int64_t sums_of_image(const SegmentationHeadForward& 
 // a.partials: [B, sums, chunks], then what the last block makes of them for each image, [B, 2]:
 // cross-entropy and weight.
 template <class T>
-__device__ __forceinline__ T* partials_of_image(const SegmentationHeadForward& a,
-                                                const Chunks& chunks, int64_t image) {
+__device__ __forceinline__ T* chunk_sums_of_image(const SegmentationHeadForward& a,
+                                                  const Chunks& chunks, int64_t image) {
   return static_cast<T*>(a.partials) + image * sums_of_image(a) * chunks.count;
 }
 
@@ -73,17 +73,17 @@ __device__ void finish_penalty(const SegmentationHeadForward& a) {
 
 template <class T>
 __device__ void finish(const SegmentationHeadForward& a, const Chunks& chunks) {
-  T* const images = partials_of_image<T>(a, chunks, a.images);
+  T* const images = chunk_sums_of_image<T>(a, chunks, a.images);
   const int64_t width = sums_of_image(a), sizes = sizes_of_image(a);
-  add_partials(partials_of_image<T>(a, chunks, 0), a.images * width, chunks.count,
-               [&](int64_t i, T sum) {
-                 const int64_t image = i / width, k = i % width;
-                 if (k < sizes) {
-                   static_cast<T*>(a.soft_size)[image * sizes + k] = sum;
-                 } else {
-                   images[2 * image + k - sizes] = sum;
-                 }
-               });
+  add_chunk_sums(chunk_sums_of_image<T>(a, chunks, 0), a.images * width, chunks.count,
+                 [&](int64_t i, T sum) {
+                   const int64_t image = i / width, k = i % width;
+                   if (k < sizes) {
+                     static_cast<T*>(a.soft_size)[image * sizes + k] = sum;
+                   } else {
+                     images[2 * image + k - sizes] = sum;
+                   }
+                 });
   __syncthreads(); // the sums of the images are written before any thread uses them
   if (a.labels) finish_cross_entropy(a, images);
   if (a.bounds) {

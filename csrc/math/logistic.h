@@ -13,10 +13,15 @@ struct Logistic {
   T r; // 1 / (1 + e)
 };
 
+// With e given.
+template <class T>
+ACCL_HD Logistic<T> logistic(T z, T e) {
+  return {z, e, T(1) / (T(1) + e)};
+}
+
 template <class T>
 ACCL_HD Logistic<T> logistic(T z) {
-  const T e = exp_(-abs_(z));
-  return {z, e, T(1) / (T(1) + e)};
+  return logistic(z, exp_(-abs_(z)));
 }
 
 // s

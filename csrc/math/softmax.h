@@ -11,6 +11,14 @@ ACCL_HD T softmax_exponential(T z, T top) {
   return exp_(z - top);
 }
 
+// Takes one more class into m and `others`, of the classes seen so far. `exponential` is
+// exp(-|z - m|), and 1 where both are equal: infinities of one sign differ by NaN.
+template <class T>
+ACCL_HD void softmax_join(T z, T exponential, T& top, T& others) {
+  others = z > top ? (others + T(1)) * exponential : others + exponential;
+  top = z > top ? z : top;
+}
+
 template <class T>
 ACCL_HD T softmax_scale(T others) {
   return T(1) / (T(1) + others);

@@ -1,0 +1,183 @@
+// C = 1: forward sums and gradient of a chunk of an image.
+#pragma once
+
+#include "segmentation_head_finish.cuh"
+#include "segmentation_head_labels.cuh"
+
+namespace accl {
+namespace cuda {
+
+// Two vectors a thread: enough bytes on their way while the first are worked on.
+template <class In>
+using BinaryTile = Tile<2, kWidthOf<In>>;
+
+// The bits of labelled_pixels() that belong to vector v.
+template <class AnyTile>
+__device__ __forceinline__ unsigned of_vector(unsigned pixels, int v) {
+  return pixels >> (v * AnyTile::kWidth) & ((1u << AnyTile::kWidth) - 1);
+}
+
+template <class In>
+struct BinaryForward {
+  typedef Accumulation<In> T;
+  const SegmentationHeadForward& a;
+  const Labels& labels;
+  const int64_t image;
+  const In* const logits;
+  In* const probabilities; // null: not wanted
+  T* const map;            // null: not wanted
+  const bool dense;        // every logit is read, not only those of labelled pixels
+  T size = T(0);
+  LabelSums<T> sums;
+
+  __device__ BinaryForward(const SegmentationHeadForward& arguments, const Labels& l, int64_t i)
+      : a(arguments),
+        labels(l),
+        image(i),
+        logits(row_of<const In>(a, a.logits, i, 0)),
+        probabilities(a.probabilities ? row_of<In>(a, a.probabilities, i, 0) : nullptr),
+        map(loss_map<T>(a, i)),
+        dense(a.probabilities || a.soft_size) {}
+
+  template <class Pixels, int kWidth>
+  __device__ __forceinline__ void probabilities_of(const Pixels& tile, int v,
+                                                   const In (&z)[kWidth]) {
+    In p[kWidth];
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) {
+      const T s = sigmoid(logistic_of<In>(widen(z[j])));
+      size += s;
+      p[j] = narrow<In>(s);
+    }
+    if (probabilities) tile.store(probabilities, v, p);
+  }
+
+  template <class Pixels, int kWidth>
+  __device__ __forceinline__ void cross_entropy(const Pixels& tile, int v, const In (&z)[kWidth],
+                                                unsigned labelled) {
+    T loss[kWidth];
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) {
+      loss[j] = T(0);
+      if (!(labelled >> j & 1)) continue;
+      const int32_t code = label_code(labels, image, tile.at(v) + j);
+      const Logistic<T> l = logistic_of<In>(widen(z[j]));
+      loss[j] = sums.add(a, code, binary_cross_entropy(l, code == 1));
+    }
+    if (map) tile.store(map, v, loss);
+  }
+
+  template <class Pixels>
+  __device__ __forceinline__ void add(const Pixels& tile) {
+    constexpr int kVectors = Pixels::kVectors;
+    const In padding = narrow<In>(T(0));
+    In z[kVectors][Pixels::kWidth];
+    if (dense) {
+#pragma unroll
+      for (int v = 0; v < kVectors; ++v) tile.load(logits, v, padding, z[v]);
+    }
+    const unsigned labelled = labels.data ? labelled_pixels(labels, image, tile) : 0;
+#pragma unroll
+    for (int v = 0; v < kVectors; ++v) {
+      const unsigned some = of_vector<Pixels>(labelled, v);
+      if (dense) {
+        probabilities_of(tile, v, z[v]);
+      } else if (some) {
+        tile.load(logits, v, padding, z[v]);
+      }
+      if (some || map) cross_entropy(tile, v, z[v], some);
+    }
+  }
+};
+
+template <class In>
+__global__ void __launch_bounds__(kThreads)
+    binary_forward(const __grid_constant__ SegmentationHeadForward a,
+                   const __grid_constant__ PixelPlan plan) {
+  typedef Accumulation<In> T;
+  for (int64_t i = blockIdx.x; i < plan.units; i += gridDim.x) {
+    const Unit unit = unit_of(a, plan, i);
+    BinaryForward<In> work(a, plan.labels, unit.image);
+    for_tiles<BinaryTile<In>>(unit.begin, unit.end, plan.aligned,
+                              [&](const auto& tile) { work.add(tile); });
+    T sums[3] = {work.size, work.sums.loss, work.sums.weight};
+    block_sum(sums);
+    if (threadIdx.x != 0) continue;
+    T* to = chunk_sums_of_image<T>(a, plan.chunks, unit.image) + unit.chunk;
+    if (a.soft_size) *to = sums[0], to += plan.chunks.count;
+    if (a.labels) to[0] = sums[1], to[plan.chunks.count] = sums[2];
+  }
+  if (is_last_block(a.ticket)) finish<T>(a, plan.chunks);
+}
+
+template <class In>
+struct BinaryBackward {
+  typedef Accumulation<In> T;
+  const SegmentationHeadBackward& a;
+  const Labels& labels;
+  const int64_t image;
+  const In* const logits;
+  const In* const grad_probabilities; // null: 0
+  In* const grad_logits;
+  const bool dense; // a gradient comes through the probabilities or the soft sizes
+  const T row;      // gradient of the soft size
+
+  __device__ BinaryBackward(const SegmentationHeadBackward& arguments, const Labels& l, int64_t i)
+      : a(arguments),
+        labels(l),
+        image(i),
+        logits(row_of<const In>(a, a.logits, i, 0)),
+        grad_probabilities(a.grad_probabilities ? row_of<const In>(a, a.grad_probabilities, i, 0)
+                                                : nullptr),
+        grad_logits(row_of<In>(a, a.grad_logits, i, 0)),
+        dense(a.grad_probabilities || a.grad_soft_size || a.grad_penalty),
+        row(row_gradient<T>(a, i, 0)) {}
+
+  template <class Pixels>
+  __device__ __forceinline__ void write(const Pixels& tile) const {
+    constexpr int kVectors = Pixels::kVectors, kWidth = Pixels::kWidth;
+    const In zero = narrow<In>(T(0));
+    In z[kVectors][kWidth], g[kVectors][kWidth];
+#pragma unroll
+    for (int v = 0; v < kVectors; ++v) { // all are on their way before the first is used
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) g[v][j] = zero;
+      if (dense) tile.load(logits, v, zero, z[v]);
+      if (grad_probabilities) tile.load(grad_probabilities, v, zero, g[v]);
+    }
+    const unsigned labelled = a.grad_ce ? labelled_pixels(labels, image, tile) : 0;
+#pragma unroll
+    for (int v = 0; v < kVectors; ++v) {
+      const unsigned some = of_vector<Pixels>(labelled, v);
+      if (some && !dense) tile.load(logits, v, zero, z[v]);
+      In grad[kWidth];
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) {
+        T slope = T(0);
+        if (dense) slope = sigmoid_slope(logistic_of<In>(widen(z[v][j]))) * (widen(g[v][j]) + row);
+        if (some >> j & 1) {
+          const LabelGradient<T> of(a, labels, image, tile.at(v) + j);
+          const Logistic<T> l = logistic_of<In>(widen(z[v][j]));
+          slope += of.times(binary_cross_entropy_slope(l, of.code == 1));
+        }
+        grad[j] = narrow<In>(slope);
+      }
+      tile.store(grad_logits, v, grad);
+    }
+  }
+};
+
+template <class In>
+__global__ void __launch_bounds__(kThreads)
+    binary_backward(const __grid_constant__ SegmentationHeadBackward a,
+                    const __grid_constant__ PixelPlan plan) {
+  for (int64_t i = blockIdx.x; i < plan.units; i += gridDim.x) {
+    const Unit unit = unit_of(a, plan, i);
+    const BinaryBackward<In> work(a, plan.labels, unit.image);
+    for_tiles<BinaryTile<In>>(unit.begin, unit.end, plan.aligned,
+                              [&](const auto& tile) { work.write(tile); });
+  }
+}
+
+} // namespace cuda
+} // namespace accl
