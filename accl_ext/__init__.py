@@ -1,8 +1,9 @@
 """Fused losses for weakly supervised medical image segmentation with few labelled pixels.
 
-The adversarial constrained-CNN loss (ACCL) of Zhang et al., masked partial cross-entropy and the
-soft-size penalty (SCCL), with first and second derivatives, on CPU and CUDA. The same functions in
-pure PyTorch are in :mod:`accl_ext.reference`, which needs no compiled library.
+The adversarial constrained-CNN loss (ACCL) of Zhang et al., masked partial cross-entropy, the
+soft-size penalty (SCCL) and the gated CRF loss, with first and second derivatives, on CPU and CUDA.
+The same functions in pure PyTorch are in :mod:`accl_ext.reference`, which needs no compiled
+library.
 """
 
 from . import reference
@@ -12,6 +13,7 @@ from .functional import (
     SegmentationHeadOutput,
     accl_discriminator_loss,
     accl_loss,
+    gated_crf_loss,
     partial_cross_entropy,
     segmentation_head,
     size_penalty,
@@ -20,6 +22,7 @@ from .functional import (
 from .modules import (
     ACCLDiscriminatorLoss,
     ACCLLoss,
+    GatedCRFLoss,
     PartialCrossEntropyLoss,
     SegmentationHead,
     SizePenalty,
@@ -28,6 +31,7 @@ from .modules import (
 __all__ = [
     "ACCLDiscriminatorLoss",
     "ACCLLoss",
+    "GatedCRFLoss",
     "PartialCrossEntropyLoss",
     "SegmentationHead",
     "SegmentationHeadOutput",
@@ -36,6 +40,7 @@ __all__ = [
     "accl_discriminator_loss",
     "accl_loss",
     "build_info",
+    "gated_crf_loss",
     "partial_cross_entropy",
     "reference",
     "segmentation_head",

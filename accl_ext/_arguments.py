@@ -106,16 +106,19 @@ def check_labels(logits: Tensor, labels: Tensor) -> None:
     if labels.dtype == torch.bool and logits.shape[1] != 1:
         raise TypeError(f"bool labels need logits with one class, got {logits.shape[1]} classes")
     check_same_device(labels, "labels", logits, "logits")
-    _check_map(logits, labels, "labels")
+    check_map(logits, labels, "labels")
 
 
-def _check_map(logits: Tensor, tensor: Tensor, argument: str) -> None:
+def check_map(
+    logits: Tensor, tensor: Tensor, argument: str, logits_argument: str = "logits"
+) -> None:
+    """One value a pixel: [B, *S] or [B, 1, *S]."""
     plain = [logits.shape[0], *logits.shape[2:]]
     with_channel = [logits.shape[0], 1, *logits.shape[2:]]
     if _shape(tensor) not in (plain, with_channel):
         raise ValueError(
             f"{argument} must have shape {plain} or {with_channel} "
-            f"to match logits {_shape(logits)}, got {_shape(tensor)}"
+            f"to match {logits_argument} {_shape(logits)}, got {_shape(tensor)}"
         )
 
 
@@ -138,7 +141,7 @@ def check_pixel_weight(logits: Tensor, pixel_weight: Tensor | None) -> None:
     if not pixel_weight.is_floating_point():
         raise TypeError(f"pixel_weight must be a floating dtype, got {_name(pixel_weight.dtype)}")
     check_same_device(pixel_weight, "pixel_weight", logits, "logits")
-    _check_map(logits, pixel_weight, "pixel_weight")
+    check_map(logits, pixel_weight, "pixel_weight")
     if pixel_weight.requires_grad:
         raise ValueError("pixel_weight must not require grad")
 

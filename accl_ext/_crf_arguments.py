@@ -15,6 +15,7 @@ from torch import Tensor
 from . import _arguments as arguments
 
 REDUCTIONS = ("mean", "sum", "none")
+MAX_KERNELS = 16
 
 Kernels = Sequence[tuple[float, float, float | None]]
 """(weight, sigma_space, sigma_image) of each kernel; sigma_image None: space alone."""
@@ -40,6 +41,8 @@ def kernel_numbers(kernels: Kernels) -> list[float]:
         raise TypeError(f"{_TRIPLES}, got {kernels!r}") from None
     if not triples:
         raise ValueError(f"{_TRIPLES}, at least one, got {kernels!r}")
+    if len(triples) > MAX_KERNELS:
+        raise ValueError(f"kernels must hold at most {MAX_KERNELS} kernels, got {len(triples)}")
     for n, (weight, sigma_space, sigma_image) in enumerate(triples):
         if not math.isfinite(weight):
             raise ValueError(f"weight of kernels[{n}] must be finite, got {weight}")
@@ -98,10 +101,4 @@ def check_mask(probabilities: Tensor, mask: Tensor | None, argument: str) -> Non
         return
     arguments.check_bool(mask, argument)
     arguments.check_same_device(mask, argument, probabilities, "probabilities")
-    batch, _, *spatial = probabilities.shape
-    plain, with_channel = [batch, *spatial], [batch, 1, *spatial]
-    if list(mask.shape) not in (plain, with_channel):
-        raise ValueError(
-            f"{argument} must have shape {plain} or {with_channel} "
-            f"to match probabilities {list(probabilities.shape)}, got {list(mask.shape)}"
-        )
+    arguments.check_map(probabilities, mask, argument, "probabilities")

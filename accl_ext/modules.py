@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from . import functional as F
+from ._crf_arguments import Kernels
 
 __all__ = [
     "ACCLDiscriminatorLoss",
     "ACCLLoss",
+    "GatedCRFLoss",
     "PartialCrossEntropyLoss",
     "SegmentationHead",
     "SizePenalty",
@@ -146,6 +150,42 @@ class SegmentationHead(_Options):
         if bounds is not None:
             kwargs["bounds"] = bounds
         return F.segmentation_head(logits, labels, **kwargs)
+
+
+class GatedCRFLoss(_Options):
+    """:func:`accl_ext.gated_crf_loss` as a module: ``loss(probabilities, image)``, or
+    ``loss(probabilities, image, source_mask, destination_mask)``."""
+
+    options = ("radius", "kernels", "spacing", "reduction")
+
+    def __init__(
+        self,
+        *,
+        radius: int = 5,
+        kernels: Kernels = ((1.0, 6.0, 0.1),),
+        spacing: Sequence[float] | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        self.radius = radius
+        self.kernels = kernels
+        self.spacing = spacing
+        self.reduction = reduction
+
+    def forward(
+        self,
+        probabilities: Tensor,
+        image: Tensor,
+        source_mask: Tensor | None = None,
+        destination_mask: Tensor | None = None,
+    ) -> Tensor:
+        return F.gated_crf_loss(
+            probabilities,
+            image,
+            source_mask=source_mask,
+            destination_mask=destination_mask,
+            **self._kwargs(),
+        )
 
 
 def _keep_bounds(module: nn.Module, bounds: Tensor | tuple[float, float] | None) -> None:

@@ -104,6 +104,52 @@ struct SegmentationHeadBackward : SegmentationHeadArguments {
 };
 
 // ---------------------------------------------------------------------------------------------
+// Pairs of pixels: the gated CRF loss (math/gated_crf_loss.h). Both ops sum over the window of
+// every pixel with the weights k_ij.
+
+constexpr int kMaxCrfKernels = 16;
+
+struct GatedCrfKernel {
+  double weight;
+  double sigma_space;
+  double sigma_image; // infinite: space alone
+};
+
+struct GatedCrfArguments {
+  int64_t images = 0;              // B
+  int64_t classes = 0;             // C
+  int64_t channels = 0;            // K
+  int64_t size[3] = {1, 1, 1};     // spatial, the last axis varies fastest; leading ones for less
+  double spacing[3] = {1, 1, 1};   // of neighbouring pixels, by axis
+  int64_t pixels = 0;              // N, the product of size
+  int64_t radius = 1;              // of the window, in pixels
+  int32_t kernels = 0;
+  GatedCrfKernel kernel[kMaxCrfKernels];
+  DType dtype = DType::kFloat32;   // of values
+  DType image_dtype = DType::kFloat32;
+  const void* values = nullptr;    // [B, C, N] dtype
+  const void* image = nullptr;     // [B, K, N] image_dtype
+  // Pixels that give to others, and that receive; null: all. [B, N]
+  const bool* source = nullptr;
+  const bool* destination = nullptr;
+};
+
+// values: the probabilities.
+struct GatedCrfForward : GatedCrfArguments {
+  Reduction reduction = Reduction::kMean;
+  void* loss = nullptr;     // [] accumulation type, or [B, N] for kNone
+  void* gradient = nullptr; // [B, C, N] accumulation type, of a scalar loss; or null
+
+  void* partials = nullptr;  // CUDA: [gated_crf_partials(*this)] accumulation type
+  int32_t* ticket = nullptr; // CUDA: one, which the launch clears
+};
+
+// sums_i = sum_j k_ij values_j over the sources j, 0 where i is no destination.
+struct GatedCrfGather : GatedCrfArguments {
+  void* sums = nullptr; // [B, C, N] accumulation type
+};
+
+// ---------------------------------------------------------------------------------------------
 // Kernels. Empty input never reaches them.
 
 namespace cpu {
@@ -112,17 +158,22 @@ void accl_loss_backward(const AcclLossArguments& arguments);
 // Returns where in labels the first value stands that is neither a class nor ignore_index, or -1.
 int64_t segmentation_head_forward(const SegmentationHeadForward& arguments);
 void segmentation_head_backward(const SegmentationHeadBackward& arguments);
+void gated_crf_forward(const GatedCrfForward& arguments);
+void gated_crf_gather(const GatedCrfGather& arguments);
 } // namespace cpu
 
 // Scratch that ops/ allocates for a CUDA launch: elements of the accumulation type.
 namespace cuda {
 int64_t accl_loss_partials(const AcclLossArguments& arguments);
 int64_t segmentation_head_partials(const SegmentationHeadArguments& arguments);
+int64_t gated_crf_partials(const GatedCrfForward& arguments);
 // stream: a cudaStream_t. Each returns a cudaError_t as int (0: launched).
 int accl_loss_forward(const AcclLossArguments& arguments, void* stream);
 int accl_loss_backward(const AcclLossArguments& arguments, void* stream);
 int segmentation_head_forward(const SegmentationHeadForward& arguments, void* stream);
 int segmentation_head_backward(const SegmentationHeadBackward& arguments, void* stream);
+int gated_crf_forward(const GatedCrfForward& arguments, void* stream);
+int gated_crf_gather(const GatedCrfGather& arguments, void* stream);
 const char* error_string(int error);
 } // namespace cuda
 

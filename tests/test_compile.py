@@ -87,6 +87,32 @@ def test_bounds_and_weights_of_fixed_sizes_do_not_recompile():
     assert counter.frame_count == 1
 
 
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("classes", [1, 3])
+def test_one_graph_of_the_gated_crf_loss_for_all_sizes(classes, masked, reduction, backend):
+    module = accl_ext.GatedCRFLoss(radius=2, kernels=((1.0, 2.0, 0.3),), reduction=reduction)
+
+    def step(z, image, *masks):
+        p = z.sigmoid() if classes == 1 else z.softmax(1)
+        return module(p, image, *masks).square().sum()
+
+    compiled, counter = counting(step, backend, dynamic=True)
+    graphs = []
+    for batch, height, width in ((5, 14, 18), (6, 12, 8), (4, 34, 30), (11, 6, 16)):
+        z = make_logits(batch, classes, (height, width), torch.float32).requires_grad_()
+        image = torch.rand(batch, 1, height, width)
+        masks = [torch.rand(batch, height, width) < 0.7 for _ in range(2 if masked else 0)]
+        got, wanted = compiled(z, image, *masks), step(z, image, *masks)
+        torch.testing.assert_close(got, wanted)
+        (a,), (b,) = torch.autograd.grad(got, z), torch.autograd.grad(wanted, z)
+        torch.testing.assert_close(a, b)
+        graphs.append(counter.frame_count)
+    assert graphs == [graphs[0]] * 4
+    assert graphs[0] <= 2
+
+
 @pytest.mark.parametrize("bounds", [(2.0, 3.0), (2, float("inf"))], ids=str)
 def test_a_pair_of_numbers_in_a_graph(bounds):
     def size(z):

@@ -64,6 +64,12 @@ MODULES = {
         "bounds=tensor([[3., 6.]]), ignore_index=255, weight=tensor([0.5000, 2.0000]), "
         "normalize='area'",
     ),
+    "gated_crf": (
+        accl_ext.GatedCRFLoss(radius=2, kernels=((1, 3, 0.2), (0.5, 2, None)), reduction="sum"),
+        accl_ext.gated_crf_loss,
+        lambda z, y: (z.sigmoid(), z),
+        "radius=2, kernels=((1, 3, 0.2), (0.5, 2, None)), spacing=None, reduction='sum'",
+    ),
 }
 
 for_modules = pytest.mark.parametrize(
@@ -100,6 +106,8 @@ def test_has_the_options_and_defaults_of_its_function(module, function, argument
         if p.default is not p.empty
     }
     given = inspect.signature(type(module)).parameters
+    for name in ("source_mask", "destination_mask"):  # tensors of each call
+        options.pop(name, None)
     for name, default in options.items():
         assert given[name].default == default
     assert set(given) - set(options) <= {"bounds"}
@@ -159,6 +167,18 @@ def test_bounds_at_call_replace_those_at_construction(kind, given):
 def test_a_size_penalty_without_bounds():
     with pytest.raises(ValueError, match="bounds must be given at construction or at call"):
         accl_ext.SizePenalty()(torch.zeros(1, 1, 4))
+
+
+def test_masks_of_the_gated_crf_loss_are_given_at_call():
+    z, _ = data()
+    source, destination = torch.rand(2, 2, *z.shape[2:]) < 0.5
+    loss = accl_ext.GatedCRFLoss(radius=1)
+    got = loss(z.sigmoid(), z, source, destination)
+    wanted = accl_ext.gated_crf_loss(
+        z.sigmoid(), z, radius=1, source_mask=source, destination_mask=destination
+    )
+    assert torch.equal(got, wanted)
+    assert not torch.equal(got, loss(z.sigmoid(), z, source_mask=source))
 
 
 def test_in_a_training_step():

@@ -18,6 +18,8 @@ struct ImageGradient {
   double ce = 0;               // of each pixel's weighted loss
 };
 
+struct GatedCrfTile; // gated_crf_loss.h
+
 struct Kernels {
   const char* name;
   // Sums over the chunk go to partial [C + 2]: soft size of each class, cross-entropy, weight.
@@ -29,6 +31,8 @@ struct Kernels {
                                      const ImageGradient& gradient, void* scratch);
   double (*accl_loss_forward)(const AcclLossArguments&, int32_t group, int64_t chunk);
   void (*accl_loss_backward)(const AcclLossArguments&, int32_t group, int64_t chunk);
+  // Returns the tile's summed loss. scratch: gated_crf_scratch().
+  double (*gated_crf_tile)(const GatedCrfArguments&, const GatedCrfTile&, void* scratch);
 };
 
 // Two arrays of sixteen numbers a class, aligned to kVectorBytes.

@@ -26,28 +26,6 @@ int64_t check_option(int64_t value, size_t count, const char* argument) {
   return value;
 }
 
-// The names torch has in Python: "float32", not "Float".
-std::string python_name(at::ScalarType dtype) {
-  switch (dtype) {
-    case at::kByte: return "uint8";
-    case at::kChar: return "int8";
-    case at::kShort: return "int16";
-    case at::kInt: return "int32";
-    case at::kLong: return "int64";
-    case at::kHalf: return "float16";
-    case at::kFloat: return "float32";
-    case at::kDouble: return "float64";
-    case at::kBFloat16: return "bfloat16";
-    case at::kBool: return "bool";
-    case at::kComplexFloat: return "complex64";
-    case at::kComplexDouble: return "complex128";
-    default: break;
-  }
-  std::string name = c10::toString(dtype);
-  for (char& letter : name) letter = char(std::tolower(letter)); // "UInt16" is torch.uint16
-  return name;
-}
-
 bool is_supported_floating(at::ScalarType dtype) {
   return dtype == at::kHalf || dtype == at::kBFloat16 || dtype == at::kFloat ||
          dtype == at::kDouble;
@@ -56,31 +34,6 @@ bool is_supported_floating(at::ScalarType dtype) {
 bool is_label_type(at::ScalarType dtype) {
   return dtype == at::kByte || dtype == at::kChar || dtype == at::kShort || dtype == at::kInt ||
          dtype == at::kLong || dtype == at::kBool;
-}
-
-void check_device(const at::Tensor& tensor, const char* argument, const at::Tensor& other,
-                  const char* other_argument) {
-  TORCH_CHECK_VALUE(tensor.device() == other.device(), argument, " must be on the device of ",
-                    other_argument, " (", other.device(), "), got ", tensor.device());
-}
-
-// One value a pixel: [B, *S] or [B, 1, *S].
-void check_map(const at::Tensor& logits, const at::Tensor& map, const char* argument) {
-  const int64_t spatial = logits.dim() - 2;
-  const int64_t skipped = map.dim() - spatial; // batch, or batch and channel
-  bool fits = (skipped == 1 || (skipped == 2 && map.sym_size(1) == 1)) &&
-              map.sym_size(0) == logits.sym_size(0);
-  for (int64_t i = 0; fits && i < spatial; ++i) {
-    fits = map.sym_size(skipped + i) == logits.sym_size(2 + i);
-  }
-  if (fits) return;
-  std::vector<c10::SymInt> plain(logits.sym_sizes().begin(), logits.sym_sizes().end());
-  std::vector<c10::SymInt> channel = plain;
-  plain.erase(plain.begin() + 1);
-  channel[1] = 1;
-  TORCH_CHECK_VALUE(false, argument, " must have shape ", c10::SymIntArrayRef(plain), " or ",
-                    c10::SymIntArrayRef(channel), " to match logits ", logits.sym_sizes(), ", got ",
-                    map.sym_sizes());
 }
 
 } // namespace
@@ -149,6 +102,53 @@ at::ScalarType accumulation_type(at::ScalarType dtype) {
   return dtype == at::kDouble ? at::kDouble : at::kFloat;
 }
 
+// The names torch has in Python: "float32", not "Float".
+std::string python_name(at::ScalarType dtype) {
+  switch (dtype) {
+    case at::kByte: return "uint8";
+    case at::kChar: return "int8";
+    case at::kShort: return "int16";
+    case at::kInt: return "int32";
+    case at::kLong: return "int64";
+    case at::kHalf: return "float16";
+    case at::kFloat: return "float32";
+    case at::kDouble: return "float64";
+    case at::kBFloat16: return "bfloat16";
+    case at::kBool: return "bool";
+    case at::kComplexFloat: return "complex64";
+    case at::kComplexDouble: return "complex128";
+    default: break;
+  }
+  std::string name = c10::toString(dtype);
+  for (char& letter : name) letter = char(std::tolower(letter)); // "UInt16" is torch.uint16
+  return name;
+}
+
+void check_device(const at::Tensor& tensor, const char* argument, const at::Tensor& other,
+                  const char* other_argument) {
+  TORCH_CHECK_VALUE(tensor.device() == other.device(), argument, " must be on the device of ",
+                    other_argument, " (", other.device(), "), got ", tensor.device());
+}
+
+void check_map(const at::Tensor& logits, const at::Tensor& map, const char* argument,
+               const char* logits_argument) {
+  const int64_t spatial = logits.dim() - 2;
+  const int64_t skipped = map.dim() - spatial; // batch, or batch and channel
+  bool fits = (skipped == 1 || (skipped == 2 && map.sym_size(1) == 1)) &&
+              map.sym_size(0) == logits.sym_size(0);
+  for (int64_t i = 0; fits && i < spatial; ++i) {
+    fits = map.sym_size(skipped + i) == logits.sym_size(2 + i);
+  }
+  if (fits) return;
+  std::vector<c10::SymInt> plain(logits.sym_sizes().begin(), logits.sym_sizes().end());
+  std::vector<c10::SymInt> channel = plain;
+  plain.erase(plain.begin() + 1);
+  channel[1] = 1;
+  TORCH_CHECK_VALUE(false, argument, " must have shape ", c10::SymIntArrayRef(plain), " or ",
+                    c10::SymIntArrayRef(channel), " to match ", logits_argument, " ",
+                    logits.sym_sizes(), ", got ", map.sym_sizes());
+}
+
 void check_scores(const at::Tensor& scores, const char* argument) {
   TORCH_CHECK_TYPE(is_supported_floating(scores.scalar_type()), argument,
                    " must be float16, bfloat16, float32 or float64, got ",
@@ -165,12 +165,12 @@ void check_score_pair(const at::Tensor& fake, const at::Tensor& real, Reduction 
                     fake.sym_sizes(), "), got ", real.sym_sizes());
 }
 
-void check_logits(const at::Tensor& logits) {
-  check_scores(logits, "logits");
-  TORCH_CHECK_VALUE(logits.dim() >= 3 && logits.dim() <= 5,
-                    "logits must have shape [B, C, *S] with 1 to 3 spatial dimensions, got ",
+void check_logits(const at::Tensor& logits, const char* argument) {
+  check_scores(logits, argument);
+  TORCH_CHECK_VALUE(logits.dim() >= 3 && logits.dim() <= 5, argument,
+                    " must have shape [B, C, *S] with 1 to 3 spatial dimensions, got ",
                     logits.sym_sizes());
-  TORCH_CHECK_VALUE(logits.sym_size(1) != 0, "logits must have at least one class, got ",
+  TORCH_CHECK_VALUE(logits.sym_size(1) != 0, argument, " must have at least one class, got ",
                     logits.sym_sizes());
 }
 

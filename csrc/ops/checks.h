@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "../kernels.h"
@@ -27,9 +28,15 @@ DType kernel_dtype(at::ScalarType dtype);
 LabelType kernel_label_type(at::ScalarType dtype);
 at::ScalarType accumulation_type(at::ScalarType dtype);
 
+std::string python_name(at::ScalarType dtype); // "float32", not "Float"
+void check_device(const at::Tensor& tensor, const char* argument, const at::Tensor& other,
+                  const char* other_argument);
+// One value a pixel: [B, *S] or [B, 1, *S].
+void check_map(const at::Tensor& logits, const at::Tensor& map, const char* argument,
+               const char* logits_argument = "logits");
 void check_scores(const at::Tensor& scores, const char* argument);
 void check_score_pair(const at::Tensor& fake, const at::Tensor& real, Reduction reduction);
-void check_logits(const at::Tensor& logits);
+void check_logits(const at::Tensor& logits, const char* argument = "logits");
 void check_labels(const at::Tensor& logits, const at::Tensor& labels);
 void check_weight(const at::Tensor& logits, const std::optional<at::Tensor>& weight);
 void check_pixel_weight(const at::Tensor& logits, const std::optional<at::Tensor>& pixel_weight);

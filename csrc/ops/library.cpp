@@ -44,6 +44,15 @@ TORCH_LIBRARY(accl_ext, m) {
       "Tensor? weight, Tensor? pixel_weight, float label_smoothing, int normalize, "
       "int ce_reduction, int size_reduction) -> Tensor",
       tags);
+  m.def(
+      "gated_crf_loss(Tensor probabilities, Tensor image, int radius, float[] kernels, "
+      "float[] spacing, Tensor? source_mask, Tensor? destination_mask, str reduction, "
+      "bool with_gradient) -> (Tensor loss, Tensor gradient)",
+      tags);
+  m.def(
+      "_gated_crf_gather(Tensor values, Tensor image, int radius, float[] kernels, "
+      "float[] spacing, Tensor? source_mask, Tensor? destination_mask) -> Tensor",
+      tags);
 }
 
 namespace accl {
@@ -59,6 +68,8 @@ void implement(torch::Library& m) {
   m.impl("segmentation_head", segmentation_head);
   m.impl("_segmentation_head_backward",
          ByName<SegmentationHeadBackwardOp>::call<segmentation_head_backward>);
+  m.impl("gated_crf_loss", gated_crf_loss);
+  m.impl("_gated_crf_gather", gated_crf_gather);
 }
 
 } // namespace

@@ -80,4 +80,18 @@ struct ByName<at::Tensor(Arguments...)> {
   }
 };
 
+// loss, and its gradient by the probabilities in the accumulation type: empty unless asked for, and
+// for reduction none. kernels: weight, sigma_space and sigma_image of each; spacing: none is 1.
+std::tuple<at::Tensor, at::Tensor> gated_crf_loss(
+    const at::Tensor& probabilities, const at::Tensor& image, int64_t radius,
+    at::ArrayRef<double> kernels, at::ArrayRef<double> spacing, const OptionalTensor& source_mask,
+    const OptionalTensor& destination_mask, std::string_view reduction, bool with_gradient);
+
+// sums_i = sum_j k_ij values_j over the sources, at the destinations: what all derivatives of the
+// loss are made of. It is linear, and its adjoint is itself with the masks exchanged.
+at::Tensor gated_crf_gather(const at::Tensor& values, const at::Tensor& image, int64_t radius,
+                            at::ArrayRef<double> kernels, at::ArrayRef<double> spacing,
+                            const OptionalTensor& source_mask,
+                            const OptionalTensor& destination_mask);
+
 } // namespace accl

@@ -140,6 +140,11 @@ def make_logits(batch: int, classes: int, spatial=(5, 7), dtype=torch.float64) -
     return (2 * torch.randn(batch, classes, *spatial, dtype=torch.float64)).to(dtype)
 
 
+def make_probabilities(batch: int, classes: int, spatial=(5, 7), dtype=torch.float64) -> Tensor:
+    logits = make_logits(batch, classes, spatial)
+    return (logits.sigmoid() if classes == 1 else logits.softmax(1)).to(dtype)
+
+
 def ignore_of(label_type: torch.dtype) -> int:
     return {torch.int8: -1, torch.int16: -100, torch.int64: -100}.get(label_type, 255)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import accl_ext
 
-from .oracle import as_tuple, make_labels, make_logits
+from .oracle import as_tuple, make_labels, make_logits, make_probabilities
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,41 @@ def _pixel_cases():
             )
 
 
-CASES = [*_score_cases(), *_pixel_cases()]
+class PairCase(Case):
+    """gated_crf_loss: its other arguments are the image and the two masks, or None."""
+
+    def call(self, api, inputs, others, **changes) -> tuple[Tensor, ...]:
+        image, source, destination = others
+        masks = {"source_mask": source, "destination_mask": destination}
+        return super().call(api, inputs, (image,), **{**masks, **changes})
+
+
+def make_pairs(spatial: tuple[int, ...], channels: int, masked: bool) -> tuple[Tensor | None, ...]:
+    """An image and two masks that differ, or None."""
+    image = torch.rand(BATCH, channels, *spatial)
+    masks = [torch.rand(BATCH, *spatial) < 0.7 if masked else None for _ in range(2)]
+    return image, *masks
+
+
+def _pair_cases():
+    for classes in (1, 3):
+        for reduction in ("mean", "sum", "none"):
+            for name, masked in (("plain", False), ("masked", True)):
+                options = {"radius": 2, "kernels": ((0.5, 2.0, 0.3),)}
+                if masked:
+                    options = {"radius": 1, "kernels": ((0.5, 2.0, 0.3), (0.1, 1.0, None))}
+                yield PairCase(
+                    f"gated_crf-C{classes}-{reduction}-{name}",
+                    "gated_crf_loss",
+                    lambda dtype, spatial, c=classes: (
+                        make_probabilities(BATCH, c, spatial, dtype),
+                    ),
+                    lambda spatial, m=masked: make_pairs(spatial, 2 if m else 1, m),
+                    {"reduction": reduction, **options},
+                )
+
+
+CASES = [*_score_cases(), *_pixel_cases(), *_pair_cases()]
 # One of each op, for what does not depend on its options.
 FEW = [
     case
@@ -131,6 +165,9 @@ FEW = [
         "head-C1-bounds",
         "head-C3-bounds",
         "head-C1-no_bounds",
+        "gated_crf-C1-mean-plain",
+        "gated_crf-C3-mean-masked",
+        "gated_crf-C1-none-masked",
     )
 ]
 

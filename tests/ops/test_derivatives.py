@@ -7,8 +7,8 @@ from torch.autograd import grad, gradcheck, gradgradcheck
 
 import accl_ext
 from accl_ext import reference
-from ops.oracle import as_tuple, assert_near, make_labels, make_logits
-from ops.table import CASES, FEW, cases, size_bounds
+from ops.oracle import as_tuple, assert_near, make_labels, make_logits, make_probabilities
+from ops.table import CASES, FEW, cases, make_pairs, size_bounds
 
 ops = torch.ops.accl_ext
 # The backward ops take options as integers.
@@ -234,8 +234,31 @@ def pixel_calls():
             )
 
 
+def pair_calls():
+    for classes in (1, 3):
+        for masked in (False, True):
+            p, v = (make_probabilities(3, classes, (4,)) for _ in range(2))
+            image, *masks = make_pairs((4,), 2, masked)
+            window = (image, 2, [1.0, 2.0, 0.3, 0.5, 1.0, 0.2], [1.5], *masks)
+            name = f"C{classes}-{'masked' if masked else 'plain'}"
+            for reduction in ("mean", "none"):
+                yield (
+                    f"gated_crf_loss-{name}-{reduction}",
+                    # The map of gradients is an output like the loss; without one it is empty.
+                    lambda p, w=window, r=reduction: ops.gated_crf_loss.default(p, *w, r, True)[
+                        : 2 if r == "mean" else 1
+                    ],
+                    (p,),
+                )
+            yield (
+                f"gated_crf_gather-{name}",
+                lambda v, w=window: ops._gated_crf_gather.default(v, *w),
+                (v,),
+            )
+
+
 torch.manual_seed(0)
-CALLS = [*score_calls(), *pixel_calls()]
+CALLS = [*score_calls(), *pixel_calls(), *pair_calls()]
 for_calls = pytest.mark.parametrize(
     ("function", "inputs"), [c[1:] for c in CALLS], ids=[c[0] for c in CALLS]
 )

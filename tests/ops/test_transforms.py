@@ -1,5 +1,7 @@
 """Tracing and transforms of the ops: opcheck, meta and fake tensors, torch.func, forward mode."""
 
+import math
+
 import pytest
 import torch
 import torch.autograd.forward_ad as forward_ad
@@ -8,8 +10,15 @@ from torch.library import opcheck
 
 import accl_ext
 from accl_ext import reference
-from ops.oracle import DTYPES, as_tuple, dtype_id, make_labels, make_logits
-from ops.table import FEW, cases, size_bounds
+from ops.oracle import (
+    DTYPES,
+    as_tuple,
+    dtype_id,
+    make_labels,
+    make_logits,
+    make_probabilities,
+)
+from ops.table import FEW, cases, make_pairs, size_bounds
 
 ops = torch.ops.accl_ext
 # The backward ops take options as integers.
@@ -83,6 +92,24 @@ def op_samples():
                     ops._segmentation_head_backward,
                     (*g, *saved, 0, 0, 0),
                 )
+    yield from pair_samples()
+
+
+def pair_samples():
+    for classes in (1, 3):
+        for masked in (False, True):
+            p = make_probabilities(3, classes).requires_grad_()
+            window = (2, [1.0, 2.0, 0.3, 0.5, 1.0, math.inf], [1.0, 2.0] if masked else [])
+            image, *masks = make_pairs((5, 7), 2, masked)
+            name = f"C{classes}-{'masked' if masked else 'plain'}"
+            for r in ("mean", "sum", "none"):
+                for with_gradient in (False, True):
+                    yield (
+                        f"gated_crf_loss-{name}-{r}-{with_gradient}",
+                        ops.gated_crf_loss,
+                        (p, image, *window, *masks, r, with_gradient),
+                    )
+            yield f"gated_crf_gather-{name}", ops._gated_crf_gather, (p, image, *window, *masks)
 
 
 torch.manual_seed(0)

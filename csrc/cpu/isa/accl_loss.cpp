@@ -56,7 +56,7 @@ void accl_loss_backward(const AcclLossArguments& a, int32_t group, int64_t chunk
 #define ACCL_STRINGIZE(x) ACCL_STRINGIZE_(x)
 extern const cpu::Kernels kKernels = {
     ACCL_STRINGIZE(ACCL_ISA), segmentation_head_forward, segmentation_head_backward,
-    accl_loss_forward,        accl_loss_backward,
+    accl_loss_forward,        accl_loss_backward,        gated_crf_tile,
 };
 
 } // namespace ACCL_ISA

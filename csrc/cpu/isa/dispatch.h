@@ -23,6 +23,7 @@ void segmentation_head_backward(const SegmentationHeadBackward&, int64_t, int64_
                                 const cpu::ImageGradient&, void*);
 double accl_loss_forward(const AcclLossArguments&, int32_t, int64_t);
 void accl_loss_backward(const AcclLossArguments&, int32_t, int64_t);
+double gated_crf_tile(const GatedCrfArguments&, const cpu::GatedCrfTile&, void*);
 
 } // namespace ACCL_ISA
 } // namespace accl

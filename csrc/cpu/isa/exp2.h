@@ -1,0 +1,74 @@
+// 2^x for x <= 0, on a vector of the instruction set's own width.
+#pragma once
+
+#include "lanes.h"
+
+namespace accl {
+namespace ACCL_ISA {
+
+template <class T>
+using Vector = typename Native<T>::type;
+
+ACCL_HD Vector<double> multiply_add(Vector<double> a, Vector<double> b, Vector<double> c) {
+#if defined(__AVX512F__)
+  return (Vector<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+#elif defined(__FMA__)
+  return (Vector<double>)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+#else
+  return a * b + c;
+#endif
+}
+
+ACCL_HD Vector<double> at_least(Vector<double> limit, Vector<double> x) {
+#if defined(__AVX512F__)
+  return (Vector<double>)_mm512_maskz_max_pd(0xff, (__m512d)limit, (__m512d)x);
+#elif defined(__AVX2__)
+  return (Vector<double>)_mm256_max_pd((__m256d)limit, (__m256d)x);
+#else
+  return x < limit ? limit : x;
+#endif
+}
+
+// 2^f = 1 + f q(f) for |f| <= 1/2, of least relative error: 4.3e-7 for float, 3.0e-16 for double.
+template <class T>
+struct Exp2;
+template <>
+struct Exp2<float> {
+  static constexpr int kMantissa = 23;
+  static constexpr int kBias = 127;
+  static constexpr int kDegree = 5;
+  static constexpr float kCoefficient[kDegree] = {1.11255093e-3f, 9.66628255e-3f, 5.55740047e-2f,
+                                                  2.40223507e-1f, 6.93142831e-1f};
+};
+template <>
+struct Exp2<double> {
+  static constexpr int kMantissa = 52;
+  static constexpr int kBias = 1023;
+  static constexpr int kDegree = 10;
+  static constexpr double kCoefficient[kDegree] = {7.11175868755785227e-9, 1.02105064588161451e-7,
+                                                   1.32152356347760388e-6, 1.52526477476959205e-5,
+                                                   1.54035308008182562e-4, 1.33335582464807205e-3,
+                                                   9.61812910738071427e-3, 5.5504108664346584e-2,
+                                                   2.40226506959104722e-1, 6.93147180559951616e-1};
+};
+
+// Exactly 1 at 0, and 0 where the result is below the smallest normal number; NaN for NaN.
+template <class T>
+ACCL_HD Vector<T> exp2_of_negative(Vector<T> x) {
+  typedef Vector<T> V;
+  typedef typename Native<T>::mask I;
+  typedef Exp2<T> E;
+  // 1.5 * 2^mantissa: adding it rounds to an integer, which then stands in the low bits, here with
+  // the exponent's bias added to it already.
+  constexpr T kShift = T(int64_t(3) << (E::kMantissa - 1)) + T(E::kBias);
+  const V v = at_least(V{} - T(E::kBias), x);
+  const V shifted = v + kShift;
+  const V f = v - (shifted - kShift);
+  V q = V{} + E::kCoefficient[0];
+  for (int i = 1; i < E::kDegree; ++i) q = multiply_add(q, f, V{} + E::kCoefficient[i]);
+  const V power = (V)((I)shifted << E::kMantissa); // an exponent of 0 is the number 0
+  return multiply_add(q, f, V{} + T(1)) * power;
+}
+
+} // namespace ACCL_ISA
+} // namespace accl
