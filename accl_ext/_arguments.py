@@ -151,9 +151,21 @@ def check_label_smoothing(label_smoothing: float) -> None:
         raise ValueError(f"label_smoothing must be between 0 and 1, got {label_smoothing:g}")
 
 
-def check_bounds(logits: Tensor, bounds: Tensor) -> None:
+def check_bounds_dtype(bounds: Tensor) -> None:
     if bounds.dtype == torch.bool or bounds.is_complex():
-        raise TypeError(f"bounds must be a real dtype, got {_name(bounds.dtype)}")
+        raise TypeError(
+            f"bounds must be float32, float64 or an integer dtype, got {_name(bounds.dtype)}"
+        )
+    if bounds.is_floating_point() and bounds.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            "bounds must be float32, float64 or an integer dtype, because lower precision rounds "
+            "sizes in pixels and makes large ones infinite, which frees their side; "
+            f"got {_name(bounds.dtype)}"
+        )
+
+
+def check_bounds(logits: Tensor, bounds: Tensor) -> None:
+    check_bounds_dtype(bounds)
     check_same_device(bounds, "bounds", logits, "logits")
     wanted = [logits.shape[0], logits.shape[1], 2]
     came = _shape(bounds)
@@ -185,6 +197,9 @@ def constant_bounds(bounds: tuple[float, float], logits: Tensor) -> Tensor:
         raise TypeError(f"bounds must be a pair of numbers or a tensor, got {bounds!r}") from None
     if lower > upper and math.isfinite(lower) and math.isfinite(upper):
         raise ValueError(f"bounds must satisfy a <= b, got ({lower}, {upper})")
+    # All bounds that leave their side free are one and the same: NaN never equals a cached NaN.
+    lower = lower if math.isfinite(lower) else -math.inf
+    upper = upper if math.isfinite(upper) else math.inf
     device, dtype = logits.device, accumulation_dtype(logits.dtype)
     if torch.compiler.is_compiling() or type(logits) not in (Tensor, torch.nn.Parameter):
         # Built by fills inside the graph: a copy from the host could not be captured. And a fake

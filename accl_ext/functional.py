@@ -188,8 +188,8 @@ def size_penalty(
         logits: [B, C, *S] with 1 to 3 spatial dimensions; float16, bfloat16, float32 or float64.
         bounds: lower and upper bound in pixels: a pair of numbers, put on the device once and
             cached, or a tensor that broadcasts to [B, C, 2]; best in float32 (float64 for
-            float64), any other dtype is converted in a pass of its own. A bound that is not finite
-            leaves its side free. No gradient.
+            float64), another of these or an integer dtype is converted in a pass of its own. A
+            bound that is not finite leaves its side free. No gradient.
         normalize: ``"area"`` divides by the number of pixels (the weight 0.01 of the literature
             belongs to this form), ``"none"``, or ``"area2"`` (penalty on the size fraction).
         reduction: ``"mean"`` over the (image, class) pairs that carry a finite bound, ``"sum"``,
@@ -200,7 +200,8 @@ def size_penalty(
         ``"none"`` [B, C]. A NaN soft size gives NaN.
 
     Raises:
-        TypeError: a dtype is not supported, or ``bounds`` is neither a pair nor a tensor.
+        TypeError: a dtype is not supported, or ``bounds`` is neither a pair nor a tensor. Bounds in
+            float16 or bfloat16 are refused: they round sizes, and make large ones infinite.
         ValueError: a shape, device or option is wrong, a > b in a pair of numbers, or ``bounds``
             requires grad.
         RuntimeError: a new pair of numbers during CUDA graph capture; pass a tensor.

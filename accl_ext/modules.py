@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from . import _arguments as arguments
 from . import functional as F
 from ._crf_arguments import Kernels
 
@@ -20,12 +21,37 @@ __all__ = [
 
 
 class _Options(nn.Module):
-    """Keeps the options named in ``options`` as attributes and shows them."""
+    """Keeps the options named in ``options`` as attributes and shows them.
+
+    A tensor among them is a buffer. It moves with the module but keeps its dtype: the ops take any,
+    and ``.half()`` would turn a bound of 70 000 pixels into infinity, which frees it.
+    """
 
     options: tuple[str, ...] = ()
 
     def _kwargs(self) -> dict:
         return {name: getattr(self, name) for name in self.options}
+
+    def _apply(self, fn, recurse=True):
+        own = {id(buffer) for buffer in self._buffers.values()}
+
+        def keep_dtype(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            if id(tensor) not in own or moved.dtype == tensor.dtype:
+                return moved
+            return tensor.to(moved.device)
+
+        return super()._apply(keep_dtype, recurse)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        bounds = state_dict.get(prefix + "bounds")
+        if isinstance(bounds, Tensor):
+            try:
+                arguments.check_bounds_dtype(bounds)
+            except TypeError as error:
+                args[-1].append(f"{prefix}{error}")  # error_msgs: load_state_dict raises them
+                return
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self._kwargs().items())
@@ -74,28 +100,35 @@ class ACCLDiscriminatorLoss(_Options):
 
 
 class PartialCrossEntropyLoss(_Options):
-    """:func:`accl_ext.partial_cross_entropy` as a module: ``loss(logits, labels)``.
+    """:func:`accl_ext.partial_cross_entropy` as a module: ``loss(logits, labels)`` or
+    ``loss(logits, labels, pixel_weight)``.
 
-    ``weight`` is a buffer: it moves with the module and is saved in its state.
+    ``weight`` is a buffer: it moves with the module, keeps its dtype, and is saved in its state.
     """
 
-    options = ("ignore_index", "weight", "reduction")
+    options = ("ignore_index", "weight", "label_smoothing", "reduction")
 
     def __init__(
-        self, *, ignore_index: int = 255, weight: Tensor | None = None, reduction: str = "mean"
+        self,
+        *,
+        ignore_index: int = 255,
+        weight: Tensor | None = None,
+        label_smoothing: float = 0.0,
+        reduction: str = "mean",
     ) -> None:
         super().__init__()
         self.ignore_index = ignore_index
+        self.label_smoothing = label_smoothing
         self.reduction = reduction
         self.register_buffer("weight", weight)
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.partial_cross_entropy(logits, labels, **self._kwargs())
+    def forward(self, logits: Tensor, labels: Tensor, pixel_weight: Tensor | None = None) -> Tensor:
+        return F.partial_cross_entropy(logits, labels, pixel_weight=pixel_weight, **self._kwargs())
 
 
 class SizePenalty(_Options):
     """:func:`accl_ext.size_penalty` as a module: ``penalty(logits)`` with the bounds given here, or
-    ``penalty(logits, bounds)``. A tensor of bounds is a buffer."""
+    ``penalty(logits, bounds)``. A tensor of bounds is a buffer that keeps its dtype."""
 
     options = ("bounds", "normalize", "reduction")
 
@@ -122,9 +155,10 @@ class SizePenalty(_Options):
 
 class SegmentationHead(_Options):
     """:func:`accl_ext.segmentation_head` as a module: ``head(logits, labels)`` with the bounds
-    given here, or ``head(logits, labels, bounds)``. Tensors of bounds and weights are buffers."""
+    given here, or ``head(logits, labels, bounds)``, both also with ``pixel_weight=``. Tensors of
+    bounds and weights are buffers that keep their dtype."""
 
-    options = ("bounds", "ignore_index", "weight", "normalize")
+    options = ("bounds", "ignore_index", "weight", "label_smoothing", "normalize")
 
     def __init__(
         self,
@@ -132,10 +166,12 @@ class SegmentationHead(_Options):
         *,
         ignore_index: int = 255,
         weight: Tensor | None = None,
+        label_smoothing: float = 0.0,
         normalize: str = "area",
     ) -> None:
         super().__init__()
         self.ignore_index = ignore_index
+        self.label_smoothing = label_smoothing
         self.normalize = normalize
         self.register_buffer("weight", weight)
         _keep_bounds(self, bounds)
@@ -145,11 +181,12 @@ class SegmentationHead(_Options):
         logits: Tensor,
         labels: Tensor,
         bounds: Tensor | tuple[float, float] | None = None,
+        pixel_weight: Tensor | None = None,
     ) -> F.SegmentationHeadOutput:
         kwargs = self._kwargs()
         if bounds is not None:
             kwargs["bounds"] = bounds
-        return F.segmentation_head(logits, labels, **kwargs)
+        return F.segmentation_head(logits, labels, pixel_weight=pixel_weight, **kwargs)
 
 
 class GatedCRFLoss(_Options):
@@ -190,6 +227,7 @@ class GatedCRFLoss(_Options):
 
 def _keep_bounds(module: nn.Module, bounds: Tensor | tuple[float, float] | None) -> None:
     if isinstance(bounds, Tensor):
+        arguments.check_bounds_dtype(bounds)
         module.register_buffer("bounds", bounds)
     else:
         module.bounds = bounds

@@ -1,7 +1,9 @@
 #include "isa.h"
 
+#include <c10/util/Exception.h>
+
 #include <cstdlib>
-#include <cstring>
+#include <string_view>
 
 namespace accl {
 namespace cpu {
@@ -25,15 +27,15 @@ bool has_avx512() {
 #endif
 }
 
-// ACCL_EXT_ISA=baseline|avx2 asks for less than the processor has: to test, or to compare.
+// ACCL_EXT_ISA asks for less than the processor has: to test, or to compare.
 const Kernels& choose() {
   const char* const asked = std::getenv("ACCL_EXT_ISA");
-  const auto allowed = [asked](const char* name) {
-    return asked == nullptr || std::strcmp(asked, name) == 0;
-  };
+  const std::string_view limit = asked && *asked ? asked : "avx512";
+  TORCH_CHECK_VALUE(limit == "baseline" || limit == "avx2" || limit == "avx512",
+                    "ACCL_EXT_ISA must be baseline, avx2 or avx512, got ", limit);
 #if defined(__x86_64__)
-  if (has_avx512() && allowed("avx512")) return avx512::kKernels;
-  if (has_avx2() && (allowed("avx2") || allowed("avx512"))) return avx2::kKernels;
+  if (limit == "avx512" && has_avx512()) return avx512::kKernels;
+  if (limit != "baseline" && has_avx2()) return avx2::kKernels;
 #endif
   return baseline::kKernels;
 }

@@ -211,8 +211,14 @@ void check_label_smoothing(double label_smoothing) {
 }
 
 void check_bounds(const at::Tensor& logits, const at::Tensor& bounds) {
-  TORCH_CHECK_TYPE(bounds.scalar_type() != at::kBool && !bounds.is_complex(),
-                   "bounds must be a real dtype, got ", python_name(bounds.scalar_type()));
+  const at::ScalarType dtype = bounds.scalar_type();
+  TORCH_CHECK_TYPE(dtype != at::kBool && !bounds.is_complex(),
+                   "bounds must be float32, float64 or an integer dtype, got ", python_name(dtype));
+  TORCH_CHECK_TYPE(!at::isFloatingType(dtype) || dtype == at::kFloat || dtype == at::kDouble,
+                   "bounds must be float32, float64 or an integer dtype, because lower precision "
+                   "rounds sizes in pixels and makes large ones infinite, which frees their side; "
+                   "got ",
+                   python_name(dtype));
   check_device(bounds, "bounds", logits, "logits");
   const int64_t dim = bounds.dim();
   bool fits = dim >= 1 && dim <= 3 && bounds.sym_size(-1) == 2;

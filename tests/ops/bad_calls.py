@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
+from torch import bfloat16, complex64, float8_e5m2, float16, float32, int32, int64, uint8, uint16
 from torch import bool as boolean
-from torch import complex64, float8_e5m2, float16, float32, int32, int64, uint8, uint16
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,12 @@ NORMALIZE = "normalize must be 'area', 'none' or 'area2', got"
 FIT = "labels must have shape [2, 4, 5] or [2, 1, 4, 5] to match logits [2, 1, 4, 5], got"
 WEIGHT = "weight must have shape [2], one value a class, got"
 BROADCAST = "bounds must broadcast to [B, C, 2] = [2, 1, 2], got"
+BOUNDS = "bounds must be float32, float64 or an integer dtype"
+PRECISION = (
+    f"{BOUNDS}, because lower precision rounds sizes in pixels and makes large ones infinite, "
+    "which frees their side; got"
+)
+PIXEL_FIT = FIT.replace("labels", "pixel_weight")
 PAIR = "bounds must be a pair of numbers or a tensor, got"
 # {device} and {other} stand for the two devices.
 ELSEWHERE = "must be on the device of logits ({device}), got {other}"
@@ -110,6 +117,19 @@ BAD_WEIGHTS = [
     (T((2,), grad=True), ValueError, "weight must not require grad"),
 ]
 
+BAD_PIXEL_WEIGHTS = [
+    (T((2, 4, 5), int64), TypeError, "pixel_weight must be a floating dtype, got int64"),
+    (T((2, 4, 5), boolean), TypeError, "pixel_weight must be a floating dtype, got bool"),
+    (T((2, 4, 5), complex64), TypeError, "pixel_weight must be a floating dtype, got complex64"),
+    (T((2, 4, 5), elsewhere=True), ValueError, f"pixel_weight {ELSEWHERE}"),
+    (T((2, 5, 4)), ValueError, f"{PIXEL_FIT} [2, 5, 4]"),
+    (T((1, 4, 5)), ValueError, f"{PIXEL_FIT} [1, 4, 5]"),
+    (T((2, 2, 4, 5)), ValueError, f"{PIXEL_FIT} [2, 2, 4, 5]"),
+    (T((4, 5)), ValueError, f"{PIXEL_FIT} [4, 5]"),
+    (T(()), ValueError, f"{PIXEL_FIT} []"),
+    (T((2, 4, 5), grad=True), ValueError, "pixel_weight must not require grad"),
+]
+
 BAD_BOUNDS = [
     ((5, 3), ValueError, "bounds must satisfy a <= b, got (5.0, 3.0)"),
     ([0.5, -2], ValueError, "bounds must satisfy a <= b, got (0.5, -2.0)"),
@@ -123,8 +143,11 @@ BAD_BOUNDS = [
     (T((3, 2)), ValueError, f"{BROADCAST} [3, 2]"),
     (T((3, 1, 2)), ValueError, f"{BROADCAST} [3, 1, 2]"),
     (T((1, 2, 1, 2)), ValueError, f"{BROADCAST} [1, 2, 1, 2]"),
-    (T((2,), boolean), TypeError, "bounds must be a real dtype, got bool"),
-    (T((2,), complex64), TypeError, "bounds must be a real dtype, got complex64"),
+    (T((2,), boolean), TypeError, f"{BOUNDS}, got bool"),
+    (T((2,), complex64), TypeError, f"{BOUNDS}, got complex64"),
+    (T((2,), float16), TypeError, f"{PRECISION} float16"),
+    (T((2, 1, 2), bfloat16), TypeError, f"{PRECISION} bfloat16"),
+    (T((2,), float8_e5m2), TypeError, f"{PRECISION} float8_e5m2"),
     (T((2,), elsewhere=True), ValueError, f"bounds {ELSEWHERE}"),
     (T((2,), grad=True), ValueError, "bounds must not require grad"),
 ]
@@ -147,6 +170,11 @@ def rows():
             yield op, [LOGITS, bad], {}, *rest
         for bad, *rest in BAD_WEIGHTS:
             yield op, [LOGITS, LABELS], {"weight": bad}, *rest
+        for bad, *rest in BAD_PIXEL_WEIGHTS:
+            yield op, [LOGITS, LABELS], {"pixel_weight": bad}, *rest
+        for value, shown in ((-0.1, "-0.1"), (1.5, "1.5"), (2, "2"), (math.nan, "nan")):
+            message = f"label_smoothing must be between 0 and 1, got {shown}"
+            yield op, [LOGITS, LABELS], {"label_smoothing": value}, ValueError, message
         three = T((2, 3, 4, 5))
         message = "bool labels need logits with one class, got 3 classes"
         yield op, [three, T((2, 4, 5), boolean)], {}, TypeError, message

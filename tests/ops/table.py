@@ -3,6 +3,7 @@ for all: derivatives, memory, determinism, tracing."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,8 +22,8 @@ class Case:
     id: str
     op: str
     inputs: Callable[[torch.dtype, tuple[int, ...]], tuple[Tensor, ...]]
-    arguments: Callable[..., tuple]  # (inputs, spatial) -> the other positional arguments
-    options: dict
+    arguments: Callable[..., tuple]  # spatial -> the other positional arguments
+    options: dict  # a function among them makes its value from the first input
 
     def make(
         self, dtype: torch.dtype = torch.float64, spatial: tuple[int, ...] = (3, 3)
@@ -33,7 +34,11 @@ class Case:
         return leaves, lambda api, *inputs: self.call(api, inputs, others)
 
     def call(self, api, inputs, others, **changes) -> tuple[Tensor, ...]:
-        return as_tuple(getattr(api, self.op)(*inputs, *others, **{**self.options, **changes}))
+        options = {
+            name: value(inputs[0]) if callable(value) else value
+            for name, value in {**self.options, **changes}.items()
+        }
+        return as_tuple(getattr(api, self.op)(*inputs, *others, **options))
 
 
 def _score_cases():
@@ -74,6 +79,13 @@ def size_bounds(classes: int, pixels: int) -> Tensor:
     return bounds
 
 
+def pixel_weight(logits: Tensor) -> Tensor:
+    """[B, *S] from 0 to 2, and the first pixels of each image 0."""
+    shape = [logits.shape[0], *logits.shape[2:]]
+    weight = torch.linspace(0, 2, math.prod(shape), device=logits.device).reshape(shape)
+    return weight * (weight != weight.flatten(1)[:, :1].reshape(-1, *[1] * (len(shape) - 1)))
+
+
 def _pixels(spatial: tuple[int, ...]) -> int:
     return int(torch.Size(spatial).numel())
 
@@ -82,13 +94,22 @@ def _pixel_cases():
     for classes in (1, 3):
         weight = torch.tensor([0.5, 2.0, 1.25])[: max(classes, 2)]
         for reduction in ("mean", "image_mean", "sum", "none"):
-            for name, w in (("plain", None), ("weighted", weight)):
+            for name, options in (
+                ("plain", {}),
+                ("weighted", {"weight": weight}),
+                ("pixel_weighted", {"pixel_weight": pixel_weight}),
+                ("smoothed", {"label_smoothing": 0.3}),
+                (
+                    "all",
+                    {"weight": weight, "pixel_weight": pixel_weight, "label_smoothing": 0.3},
+                ),
+            ):
                 yield Case(
                     f"partial_ce-C{classes}-{reduction}-{name}",
                     "partial_cross_entropy",
                     _pixel_inputs(classes),
                     lambda spatial, c=classes: (make_labels(BATCH, c, spatial),),
-                    {"reduction": reduction, "weight": w},
+                    {"reduction": reduction, **options},
                 )
         for normalize in ("area", "none", "area2"):
             for reduction in ("mean", "sum", "none"):
@@ -99,7 +120,12 @@ def _pixel_cases():
                     lambda spatial, c=classes: (size_bounds(c, _pixels(spatial)),),
                     {"normalize": normalize, "reduction": reduction},
                 )
-        for name, bounded in (("bounds", True), ("no_bounds", False)):
+        more = {"pixel_weight": pixel_weight, "label_smoothing": 0.3}
+        for name, bounded, options in (
+            ("bounds", True, {"weight": weight}),
+            ("no_bounds", False, {}),
+            ("all", True, {"weight": weight, **more}),
+        ):
             yield Case(
                 f"head-C{classes}-{name}",
                 "segmentation_head",
@@ -108,7 +134,7 @@ def _pixel_cases():
                     make_labels(BATCH, c, spatial),
                     size_bounds(c, _pixels(spatial)) if bounded else None,
                 ),
-                {"weight": weight if bounded else None},
+                options,
             )
 
 
@@ -160,6 +186,8 @@ FEW = [
         "partial_ce-C1-mean-plain",
         "partial_ce-C3-image_mean-weighted",
         "partial_ce-C1-none-weighted",
+        "partial_ce-C1-mean-all",
+        "partial_ce-C3-none-all",
         "size_penalty-C1-area-mean",
         "size_penalty-C3-none-none",
         "head-C1-bounds",
@@ -168,6 +196,7 @@ FEW = [
         "gated_crf-C1-mean-plain",
         "gated_crf-C3-mean-masked",
         "gated_crf-C1-none-masked",
+        "head-C3-all",
     )
 ]
 

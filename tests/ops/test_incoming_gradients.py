@@ -99,14 +99,15 @@ def test_backward_twice_gives_the_same_bits(case):
 @pytest.mark.parametrize(**cases(CASES))
 def test_nothing_given_is_written_to(case):
     leaves, others = case.make(torch.float32, (33, 31))[0], case.arguments((33, 31))
-    outputs = case.call(accl_ext, leaves, others)
+    options = {k: v(leaves[0]) if callable(v) else v for k, v in case.options.items()}
+    outputs = case.call(accl_ext, leaves, others, **options)
     cotangents = [torch.randn_like(x) for x in outputs]
-    tensors = [*leaves, *others, *outputs, *cotangents, case.options.get("weight")]
-    tensors = [x.detach() for x in tensors if x is not None]
+    tensors = [*leaves, *others, *outputs, *cotangents, *options.values()]
+    tensors = [x.detach() for x in tensors if isinstance(x, torch.Tensor)]
     before = [x.clone() for x in tensors]
     gradients = torch.autograd.grad(outputs, leaves, cotangents, create_graph=True)
     torch.autograd.grad([g.square().sum() for g in gradients], leaves)
-    case.call(accl_ext, leaves, others)
+    case.call(accl_ext, leaves, others, **options)
     for x, y in zip(tensors, before, strict=True):
         assert torch.equal(x.view(-1).view(torch.uint8), y.view(-1).view(torch.uint8))
 
