@@ -86,6 +86,25 @@ def weights(draw, classes):
 
 
 @st.composite
+def pixel_weights(draw, logits):
+    """Perhaps of a wrong shape; NaN and infinity count only where a label is."""
+    if draw(st.booleans()):
+        return None
+    shape = [logits.shape[0], *([1] if draw(st.booleans()) else []), *logits.shape[2:]]
+    if draw(st.integers(0, 19)) == 0:
+        shape[-1] += 1
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
+    weight = torch.tensor([0.0, 1.0, 0.5, 3.0])[torch.randint(4, shape, generator=generator)]
+    odd = draw(st.sampled_from([None, None, math.nan]))
+    if odd is not None and weight.numel():
+        weight.view(-1)[draw(st.integers(0, weight.numel() - 1))] = odd
+    return draw(strided(weight.to(draw(dtypes))))
+
+
+smoothings = st.sampled_from([0.0, 0.0, 0.1, 1.0, 1.5])
+
+
+@st.composite
 def bounds(draw, batch, classes):
     side = st.sampled_from([0.0, 0.5, 3.0, 8.0, 1e4, math.inf, -math.inf, math.nan])
     if draw(st.booleans()):
@@ -139,7 +158,8 @@ def compare(name, inputs, others, options, error=0.0):
     if isinstance(fused[0], type) or isinstance(wanted[0], type):
         assert fused == wanted
         return
-    finite = all(x.isfinite().all() for x in inputs)
+    given = [*inputs, *(x for x in options.values() if isinstance(x, torch.Tensor))]
+    finite = all(x.isfinite().all() for x in given)
     slack = error + 1e-14 * finite_max(*inputs)  # of log_softmax in the oracle, where p is near 1
     for kind, got_all, wanted_all in zip(("value", "gradient"), fused, wanted, strict=True):
         for got, oracle in zip(got_all, wanted_all, strict=True):
@@ -182,6 +202,8 @@ def test_partial_cross_entropy(data):
     options = {
         "ignore_index": ignore,
         "weight": data.draw(weights(logits.shape[1])),
+        "pixel_weight": data.draw(pixel_weights(logits)),
+        "label_smoothing": data.draw(smoothings),
         "reduction": data.draw(st.sampled_from(["mean", "image_mean", "sum", "none"])),
     }
     compare("partial_cross_entropy", [logits], (labels,), options)
@@ -208,6 +230,8 @@ def test_segmentation_head(data):
     options = {
         "ignore_index": ignore,
         "weight": data.draw(weights(logits.shape[1])),
+        "pixel_weight": data.draw(pixel_weights(logits)),
+        "label_smoothing": data.draw(smoothings),
         "normalize": data.draw(st.sampled_from(["area", "none", "area2"])),
     }
     error = size_error(logits, limits, options["normalize"])

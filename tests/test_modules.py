@@ -28,16 +28,16 @@ MODULES = {
         "fake_target=0.1, real_target=0.8, criterion='lsgan', scale=0.5, reduction='mean'",
     ),
     "partial_ce": (
-        accl_ext.PartialCrossEntropyLoss(reduction="image_mean"),
+        accl_ext.PartialCrossEntropyLoss(label_smoothing=0.1, reduction="image_mean"),
         accl_ext.partial_cross_entropy,
         lambda z, y: (z, y),
-        "ignore_index=255, weight=None, reduction='image_mean'",
+        "ignore_index=255, weight=None, label_smoothing=0.1, reduction='image_mean'",
     ),
     "weighted_partial_ce": (
         accl_ext.PartialCrossEntropyLoss(weight=WEIGHT.clone()),
         accl_ext.partial_cross_entropy,
         lambda z, y: (z, y),
-        "ignore_index=255, weight=tensor([0.5000, 2.0000]), reduction='mean'",
+        "ignore_index=255, weight=tensor([0.5000, 2.0000]), label_smoothing=0.0, reduction='mean'",
     ),
     "size_penalty": (
         accl_ext.SizePenalty((3, 6), normalize="none", reduction="sum"),
@@ -52,17 +52,17 @@ MODULES = {
         "bounds=tensor([[3., 6.]]), normalize='area', reduction='mean'",
     ),
     "head": (
-        accl_ext.SegmentationHead(normalize="area2"),
+        accl_ext.SegmentationHead(label_smoothing=0.2, normalize="area2"),
         accl_ext.segmentation_head,
         lambda z, y: (z, y),
-        "bounds=None, ignore_index=255, weight=None, normalize='area2'",
+        "bounds=None, ignore_index=255, weight=None, label_smoothing=0.2, normalize='area2'",
     ),
     "head_with_tensors": (
         accl_ext.SegmentationHead(BOUNDS.clone(), weight=WEIGHT.clone()),
         accl_ext.segmentation_head,
         lambda z, y: (z, y),
         "bounds=tensor([[3., 6.]]), ignore_index=255, weight=tensor([0.5000, 2.0000]), "
-        "normalize='area'",
+        "label_smoothing=0.0, normalize='area'",
     ),
     "gated_crf": (
         accl_ext.GatedCRFLoss(radius=2, kernels=((1, 3, 0.2), (0.5, 2, None)), reduction="sum"),
@@ -103,7 +103,7 @@ def test_has_the_options_and_defaults_of_its_function(module, function, argument
     options = {
         name: p.default
         for name, p in inspect.signature(function).parameters.items()
-        if p.default is not p.empty
+        if p.default is not p.empty and name != "pixel_weight"  # belongs to a batch: at call
     }
     given = inspect.signature(type(module)).parameters
     for name in ("source_mask", "destination_mask"):  # tensors of each call
@@ -145,13 +145,83 @@ def test_state_dict_holds_weight_and_bounds():
     assert accl_ext.SegmentationHead((3, 6)).state_dict() == {}
 
 
+def converted(module, how):
+    """The module as a part of a model whose dtype changes."""
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), copy.deepcopy(module))
+    return how(model)[1]
+
+
+CONVERSIONS = {
+    "half": lambda m: m.half(),
+    "bfloat16": lambda m: m.bfloat16(),
+    "to_half": lambda m: m.to(torch.float16),
+    "to_tensor": lambda m: m.to(torch.zeros(1, dtype=torch.bfloat16)),
+    "double": lambda m: m.double(),
+    "to_device_and_dtype": lambda m: m.to("cpu", torch.float16),
+    "type": lambda m: m.type(torch.float16),
+}
+
+
+@pytest.mark.parametrize("how", CONVERSIONS.values(), ids=CONVERSIONS)
+def test_bounds_and_weights_keep_their_dtype(how):
+    """Bounds of 1000 and 70 000 pixels: infinite in float16, rounded in bfloat16. V = 421 is
+    579 below: 579^2 / 421."""
+    bounds, weight = torch.tensor([1000.0, 70_000.0]), torch.tensor([1 / 3, 70_000.0])
+    z, y = torch.full((1, 1, 421), 40.0), make_labels(1, 1, (421,))
+    penalty = converted(accl_ext.SizePenalty(bounds.clone()), how)
+    assert penalty.bounds.dtype == torch.float32
+    assert penalty(z).item() == pytest.approx(579**2 / 421)
+    module = accl_ext.SegmentationHead(bounds.clone(), weight=weight.clone())
+    head = converted(module, how)
+    assert torch.equal(head.bounds, bounds)
+    assert torch.equal(head.weight, weight)
+    assert_same(head(z, y), module(z, y))
+    ce = converted(accl_ext.PartialCrossEntropyLoss(weight=weight.clone()), how)
+    assert torch.equal(ce.weight, weight)
+
+
+def test_parameters_that_a_subclass_adds_take_the_dtype():
+    class Learned(accl_ext.SizePenalty):
+        def __init__(self):
+            super().__init__(BOUNDS.clone())
+            self.factor = torch.nn.Parameter(torch.ones(1))
+
+    module = Learned().half()
+    assert (module.factor.dtype, module.bounds.dtype) == (torch.float16, torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", [accl_ext.SizePenalty, accl_ext.SegmentationHead])
+@pytest.mark.parametrize("assign", [False, True])
+def test_bounds_of_half_precision_are_refused(kind, dtype, assign):
+    reason = "because lower precision rounds sizes in pixels .* got " + str(dtype)[6:]
+    with pytest.raises(TypeError, match="^bounds must be float32, float64 .* " + reason):
+        kind(BOUNDS.to(dtype))
+    model = torch.nn.Sequential(kind(BOUNDS.clone()))
+    with pytest.raises(RuntimeError, match=r"0\.bounds must be float32, .* " + reason):
+        model.load_state_dict({"0.bounds": BOUNDS.to(dtype) * 2}, assign=assign)
+    assert torch.equal(model[0].bounds, BOUNDS)
+    model.load_state_dict({"0.bounds": BOUNDS.double() * 2}, assign=assign)
+    assert torch.equal(model[0].bounds, BOUNDS.to(model[0].bounds.dtype) * 2)
+
+
 def test_to_moves_weight_and_bounds():
     module = copy.deepcopy(MODULES["head_with_tensors"][0]).to("meta", torch.float64)
     assert module.weight.is_meta
     assert module.bounds.is_meta
-    assert (module.weight.dtype, module.bounds.dtype) == (torch.float64, torch.float64)
+    assert (module.weight.dtype, module.bounds.dtype) == (torch.float32, torch.float32)
     z, y = data()
     assert module(z.to("meta"), y.to("meta")).size_penalty.is_meta
+
+
+def test_pixel_weights_at_call():
+    z, y = data()
+    weight = torch.rand(2, 5, 7)
+    loss = accl_ext.PartialCrossEntropyLoss(label_smoothing=0.1)
+    wanted = accl_ext.partial_cross_entropy(z, y, pixel_weight=weight, label_smoothing=0.1)
+    assert torch.equal(loss(z, y, weight), wanted)
+    head = accl_ext.SegmentationHead(label_smoothing=0.1)(z, y, pixel_weight=weight)
+    assert torch.equal(head.partial_ce, wanted)
 
 
 @pytest.mark.parametrize("kind", [accl_ext.SizePenalty, accl_ext.SegmentationHead])
