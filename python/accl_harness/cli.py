@@ -5,6 +5,8 @@ Nothing heavy is imported until a command is known: ``accl --help`` answers at o
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import re
 import sys
@@ -13,7 +15,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from .commands import COMMANDS, Command
-from .errors import CheckFailed, HarnessWarning, UserError
+from .errors import CheckFailed, HarnessWarning, NoSpace, UserError
+from .options import with_config_text
+from .storage import NO_SPACE
 
 BAD_INPUT = 2
 FAILED_CHECK = 1
@@ -21,6 +25,9 @@ INTERRUPTED = 130
 
 SHORT = {"--crf": "--crf.weight"}
 """Options that have a short form."""
+
+NEAREST = {"±": "+-", "–": "-", "…": "...", "×": "x"}
+"""What stands for a character on a terminal that lacks it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,26 +39,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    _write_any_text()
     if not words or words[0] in ("-h", "--help"):
         print(overview())
         return 0
     if words[0] == "--version":
         print(_version())
         return 0
+    command = COMMANDS.get(words[0])
+    goes_on = command.goes_on if command else ""
     try:
         with _plain_warnings():
             _run(words[0], words[1:])
+    except NoSpace as error:
+        return _fail(_joined(f"{error}: make room", goes_on), BAD_INPUT, debug)
     except UserError as error:
         return _fail(str(error), BAD_INPUT, debug)
     except CheckFailed as error:
         return _fail(str(error), FAILED_CHECK, debug)
     except KeyboardInterrupt:
-        return _fail("interrupted; a training goes on with --resume", INTERRUPTED, debug)
+        return _fail(_joined("interrupted", goes_on), INTERRUPTED, debug)
     except BrokenPipeError:
         # The reader of our output has gone; closing stdout again at exit would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
+        if error.errno in NO_SPACE:
+            return _fail(_joined(f"{error}: make room", goes_on), BAD_INPUT, debug)
         return _fail(str(error), BAD_INPUT, debug)
     return 0
 
@@ -106,6 +120,7 @@ def _run(name: str, words: list[str]) -> None:
         raise UserError(f"no command '{name}'; there are {', '.join(COMMANDS)}")
     from jsonargparse import ArgumentError
 
+    words = with_config_text(words)
     parser = parser_of(name, words)
     try:
         parsed = parser.parse_args(_normalised(words, COMMANDS[name].switches()))
@@ -113,6 +128,24 @@ def _run(name: str, words: list[str]) -> None:
     except ArgumentError as error:
         raise UserError(_plain(str(error)) + f" (see 'accl {name} --help')") from error
     COMMANDS[name].run(options)
+
+
+def _joined(message: str, goes_on: str) -> str:
+    return f"{message}; {goes_on}" if goes_on else message
+
+
+def _write_any_text() -> None:
+    """Let a terminal or a pipe that takes fewer characters have the nearest ones instead."""
+    codecs.register_error("accl", _nearest)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="accl")
+
+
+def _nearest(error: UnicodeError) -> tuple[str, int]:
+    wanted = error.object[error.start : error.end]
+    found = "".join(NEAREST.get(letter, letter) for letter in wanted)
+    return found.encode("ascii", "backslashreplace").decode("ascii"), error.end
 
 
 @contextmanager

@@ -28,6 +28,7 @@ class Command:
         arguments: adds the options to a parser; may look at the words to choose defaults.
         run: called with the parsed and instantiated options.
         switches: names of the options that may stand without a value.
+        goes_on: what a person does after an interruption or a full disk.
     """
 
     summary: str
@@ -35,6 +36,7 @@ class Command:
     arguments: Callable[[Any, Sequence[str]], None]
     run: Callable[[Any], None]
     switches: Callable[[], set[str]] = set
+    goes_on: str = ""
 
 
 def _say(text: str) -> None:
@@ -156,18 +158,16 @@ def _train_arguments(parser: Any, words: Sequence[str]) -> None:
 
 
 def _train(options: Any) -> None:
-    import json
-
     from .config import refuse_idle_options
-    from .training import run_training
+    from .experiments.single import run_training
+    from .run import Run
 
     config = config_of(options)
     if not options.resume:  # a run of `accl compare` carries the options of all its methods
         refuse_idle_options(config)
     run = run_training(config, resume=options.resume)
-    metrics_file = run / "metrics.json"
-    if metrics_file.is_file() and int(os.environ.get("LOCAL_RANK", 0)) == 0:
-        metrics = json.loads(metrics_file.read_text())
+    metrics = Run(run).metrics()
+    if metrics is not None and int(os.environ.get("LOCAL_RANK", 0)) == 0:
         ratio = metrics["size_ratio"]
         shown = "undefined" if ratio is None else f"{ratio:.2f}"
         _say(f"DSC x100 {100 * metrics['dsc']:.1f}, size ratio {shown}; run in {run}")
@@ -189,7 +189,7 @@ def _evaluate_arguments(parser: Any, words: Sequence[str]) -> None:
 
 
 def _evaluate(options: Any) -> None:
-    from .evaluation.evaluate import evaluate
+    from .experiments.single import evaluate
 
     evaluate(
         options.run,
@@ -239,7 +239,7 @@ def _compare_arguments(parser: Any, words: Sequence[str]) -> None:
 
 
 def _compare(options: Any) -> None:
-    from .report.compare import compare
+    from .experiments.compare import compare
 
     compare(
         config_of(options),
@@ -260,7 +260,7 @@ def _sweep_arguments(parser: Any, words: Sequence[str]) -> None:
 
 
 def _sweep(options: Any) -> None:
-    from .report.sweep import sweep
+    from .experiments.sweep import sweep
 
     sweep(
         config_of(options),
@@ -345,6 +345,7 @@ COMMANDS: dict[str, Command] = {
         _train_arguments,
         _train,
         lambda: config_switches() | {"resume"},
+        "a training goes on with --resume",
     ),
     "evaluate": Command(
         "score a run on a data set",
@@ -364,6 +365,7 @@ COMMANDS: dict[str, Command] = {
         _compare_arguments,
         _compare,
         lambda: config_switches() | {"paper_settings"},
+        "the same command goes on where it stopped",
     ),
     "sweep": Command(
         "train one method over several weights of ACCL: the paper's study of alpha",
@@ -372,6 +374,7 @@ COMMANDS: dict[str, Command] = {
         _sweep_arguments,
         _sweep,
         config_switches,
+        "the same command goes on where it stopped",
     ),
     "verify": Command(
         "compare the fused ops with the reference; exit status 1 over tolerance",

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from .data.options import (
-    Augmentation,
     CRFOptions,
     ImageAugmentation,
     ReferenceKind,
@@ -50,6 +47,9 @@ class TrainConfig:
     """Method of the paper's Table 1, or sccl_crf or accl_crf, which look at the image as well."""
     out: str | None = None
     """Run folder."""
+    init: str | None = None
+    """Run folder whose weights the training starts from: more epochs for a finished run, or a
+    start on other data. The networks must be the same; ``prior`` is without effect then."""
     preset: PresetName = "small"
     """small: minutes on 2 cores; paper: the paper's settings; demo: phantoms in seconds."""
     seed: int = 0
@@ -115,7 +115,8 @@ class TrainConfig:
     """Weight of the size penalty, 0 for off; default: 0.01 for sccl, else 0."""
     bounds: BoundsName | tuple[float, float] = "training"
     """Size bounds a, b in pixels at the working size; training: 0.9 min and 1.1 max of the sizes
-    of the training masks; paper_*: the paper's, scaled from 256 x 256."""
+    of the training masks; paper_*: the paper's, scaled from 256 x 256. ``[10, .inf]`` leaves the
+    upper side free."""
     size_prior: float | None = None
     """Weight of the soft size prior, which draws each image's size to the reference masks' (mean
     and deviation of their logarithm), 0 for off; default: 0.1 for accl_crf, else 0."""
@@ -292,6 +293,7 @@ def check_config(config: TrainConfig) -> None:
         raise UserError(f"method {config.method} needs size bounds, got bounds: none")
     if not isinstance(config.bounds, str) and config.bounds[0] > config.bounds[1]:
         raise UserError(f"bounds must be a lower and an upper size, got {list(config.bounds)}")
+    _refuse_nan(dataclasses.asdict(config))
 
 
 _OF_ACCL = (
@@ -337,7 +339,12 @@ def changed_options(earlier: TrainConfig, config: TrainConfig) -> dict[str, tupl
         for option in dataclasses.fields(TrainConfig)
         if option.name not in _NO_MATTER
     }
-    return {name: (then, now) for name, (then, now) in pairs.items() if then != now}
+    # By their text as well, because NaN in bounds (that side is free) differs from itself.
+    return {
+        name: (then, now)
+        for name, (then, now) in pairs.items()
+        if then != now and repr(then) != repr(now)
+    }
 
 
 def size_bounds(config: TrainConfig, sizes: list[int]) -> tuple[float, float] | None:
@@ -360,43 +367,13 @@ def size_bounds(config: TrainConfig, sizes: list[int]) -> tuple[float, float] | 
     return (lower * scale, upper * scale)
 
 
-def save_config(config: TrainConfig, path: Path) -> None:
-    """Write the resolved config as YAML, whole or not at all."""
-    import yaml
-
-    content = dataclasses.asdict(config)
-    content["betas"] = list(config.betas)
-    if not isinstance(config.bounds, str):
-        content["bounds"] = list(config.bounds)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    os.replace(partial, path)
-
-
-def load_config(path: Path) -> TrainConfig:
-    """Read what :func:`save_config` wrote.
-
-    Raises:
-        UserError: no such file, or it holds options of another version.
-    """
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        content["weak"] = WeakOptions(**content["weak"])
-        references = content["references"]
-        references["augmentation"] = Augmentation(**references["augmentation"])
-        content["references"] = ReferenceOptions(**references)
-        content["augment"] = ImageAugmentation(**content.get("augment", {}))
-        content["crf"] = CRFOptions(**content.get("crf", {}))
-        content["betas"] = tuple(content["betas"])
-        if not isinstance(content["bounds"], str):
-            content["bounds"] = tuple(content["bounds"])
-        return TrainConfig(**content)
-    except FileNotFoundError:
-        raise UserError(f"{path.parent} is no run folder: it has no {path.name}") from None
-    except (TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is not a config of this version: {error}") from error
+def _refuse_nan(options: dict[str, Any], prefix: str = "") -> None:
+    """NaN passes every comparison that refuses a value; it means something in bounds alone."""
+    for name, value in options.items():
+        if isinstance(value, dict):
+            _refuse_nan(value, f"{prefix}{name}.")
+        elif isinstance(value, float) and math.isnan(value):
+            raise UserError(f"{prefix}{name} must be a number, got nan")
 
 
 def _choice(name: str, value: str, allowed: dict[str, Any]) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 
-PACKAGES = ("numpy", "scipy", "monai", "lightning-fabric", "jsonargparse", "matplotlib", "optuna")
+from .versions import versions
 
 
 def information() -> str:
@@ -34,7 +33,7 @@ def information() -> str:
         facts[f"GPU {index}"] = f"{device.name}, {device.major}.{device.minor}, {memory:.0f} GiB"
     if not torch.cuda.is_available():
         facts["GPU"] = "none that torch can use"
-    facts |= {package: _package_version(package) for package in PACKAGES}
+    facts |= {name: found for name, found in versions().items() if name not in {*facts, "python"}}
     return "\n".join(f"{name}: {value}" for name, value in facts.items())
 
 
@@ -42,13 +41,6 @@ def _shown(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "none"
     return "none" if value is None else str(value)
-
-
-def _package_version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _processor() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
@@ -28,20 +29,65 @@ def given(words: Sequence[str], option: str) -> Any:
     import yaml
 
     flags = {}
-    for index, word in enumerate(words):
-        for name in (f"--{option}", "--config"):
-            if word.startswith(name + "="):
-                flags[name] = word.partition("=")[2]
-            elif word == name and index + 1 < len(words):
-                flags[name] = words[index + 1]
+    for name in (f"--{option}", "--config"):
+        for value in _values(words, name):
+            flags[name] = value
     if f"--{option}" in flags or "--config" not in flags:
         return flags.get(f"--{option}")
-    try:
-        with open(flags["--config"], encoding="utf-8") as file:
-            content = yaml.safe_load(file)
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"--config: {flags['--config']} cannot be read: {error}") from error
+    text = flags["--config"]
+    content = yaml.safe_load(text if "\n" in text else config_text(text))
     return content.get(option) if isinstance(content, dict) else None
+
+
+def with_config_text(words: Sequence[str]) -> list[str]:
+    """The words with the content of the ``--config`` file in place of its name.
+
+    So the file is read here, whatever the system's encoding is, and once.
+    """
+    result = list(words)
+    for index, word in enumerate(words):
+        if word.startswith("--config="):
+            result[index] = "--config=" + config_text(word.partition("=")[2])
+        elif word == "--config" and index + 1 < len(words):
+            result[index + 1] = config_text(words[index + 1])
+    return result
+
+
+def config_text(path: str) -> str:
+    """A YAML file of options as text that ends with a line break.
+
+    Raises:
+        UserError: no such file, not UTF-8 (or UTF-16 with its mark), no YAML, or no options in it.
+    """
+    import yaml
+
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+        marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16" if marked else "utf-8-sig")
+        options = yaml.safe_load(text)
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"--config: {path} is not UTF-8 text ({error}): save it as UTF-8"
+        ) from error
+    except (OSError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"--config: {path} cannot be read: {reason}") from error
+    if options is not None and not isinstance(options, dict):
+        raise UserError(f"--config: {path} must hold lines of 'option: value', got {options!r:.60}")
+    return "{}\n" if options is None else text.rstrip() + "\n"
+
+
+def _values(words: Sequence[str], name: str) -> list[str]:
+    """What stands after an option in ``--option VALUE`` and ``--option=VALUE``."""
+    found = []
+    for index, word in enumerate(words):
+        if word.startswith(name + "="):
+            found.append(word.partition("=")[2])
+        elif word == name and index + 1 < len(words):
+            found.append(words[index + 1])
+    return found
 
 
 def config_of(options: Any):

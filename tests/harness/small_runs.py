@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from accl_harness.config import TrainConfig, make_config
 from accl_harness.data.dataset import Dataset
+from accl_harness.run import Run
 
 SIZE = 32
 
@@ -49,14 +50,9 @@ def phantom_folder(root: Path) -> Path:
 
 def column(run: Path, name: str) -> list[str]:
     """A column of the run's metrics.csv, as written."""
-    from accl_harness.training.curves import read_rows
-
-    return [row[name] for row in read_rows(run / "metrics.csv")]
+    return [row[name] for row in Run(run).rows()]
 
 
 def rows_without_seconds(run: Path) -> list[dict[str, str]]:
     """metrics.csv without the one column that differs from run to run."""
-    from accl_harness.training.curves import read_rows
-
-    rows = read_rows(run / "metrics.csv")
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in Run(run).rows()]

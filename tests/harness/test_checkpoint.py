@@ -9,17 +9,13 @@ import time
 
 import pytest
 import torch
+from accl_harness import storage
 from accl_harness.data.phantom import write_phantom
 from accl_harness.errors import UserError
-from accl_harness.training import checkpoint as checkpoint_module
-from accl_harness.training import run_training
-from accl_harness.training.checkpoint import (
-    checkpoint_path,
-    load_checkpoint,
-    save_checkpoint,
-    write_atomically,
-)
-from accl_harness.training.curves import Curves, read_rows
+from accl_harness.experiments.single import run_training
+from accl_harness.run import Run
+from accl_harness.storage import write_atomically
+from accl_harness.training.curves import Curves
 from small_runs import column, phantom_folder, rows_without_seconds, small_config
 
 METHOD = {"method": "unpaired_accl", "epochs": 6, "checkpoint_every": 2}
@@ -38,7 +34,7 @@ def uninterrupted(data, tmp_path_factory):
 
 def assert_same_end(run, expected):
     """Bit for bit: weights, optimisers, random numbers, curves and scores."""
-    ours, theirs = load_checkpoint(run), load_checkpoint(expected)
+    ours, theirs = Run(run).load_checkpoint(), Run(expected).load_checkpoint()
     ours.pop("seconds"), theirs.pop("seconds")
     assert_equal(ours, theirs)
     assert rows_without_seconds(run) == rows_without_seconds(expected)
@@ -83,7 +79,7 @@ _TRAIN = """
 import sys, json, torch
 torch.set_num_threads(int(sys.argv[2]))
 from small_runs import small_config
-from accl_harness.training import run_training
+from accl_harness.experiments.single import run_training
 run_training(small_config(**json.loads(sys.argv[1])), quiet=True, resume=True)
 """
 
@@ -97,7 +93,7 @@ def test_killed_run_ends_like_an_uninterrupted_one(data, uninterrupted, tmp_path
     environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
     with subprocess.Popen(command, env=environment) as process:
         deadline = time.monotonic() + 120
-        while len(read_rows(run / "metrics.csv")) < 3 and process.poll() is None:
+        while len(Run(run).rows()) < 3 and process.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
@@ -165,34 +161,33 @@ def full_disk(*_):
 
 
 def test_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch):
-    save_checkpoint(tmp_path, {"epoch": 1, "weight": torch.ones(3)})
-    monkeypatch.setattr(checkpoint_module.os, "fsync", full_disk)
+    Run(tmp_path).save_checkpoint({"epoch": 1, "weight": torch.ones(3)})
+    monkeypatch.setattr(storage.os, "fsync", full_disk)
     with pytest.raises(UserError, match=r"no space left to write .*last\.pt"):
-        save_checkpoint(tmp_path, {"epoch": 2, "weight": torch.zeros(3)})
+        Run(tmp_path).save_checkpoint({"epoch": 2, "weight": torch.zeros(3)})
     monkeypatch.undo()
-    state = load_checkpoint(tmp_path)
+    state = Run(tmp_path).load_checkpoint()
     assert state["epoch"] == 1
     assert state["weight"].tolist() == [1, 1, 1]
-    assert [p.name for p in checkpoint_path(tmp_path).parent.iterdir()] == ["last.pt"]
+    assert [p.name for p in Run(tmp_path).checkpoint.parent.iterdir()] == ["last.pt"]
 
 
 def test_file_size_limit_of_the_system_is_a_clear_error(tmp_path):
     """A real limit in a process of its own: the write stops half-way, as on a full disk."""
     code = """
 import resource, sys, torch
-from pathlib import Path
 from accl_harness.errors import UserError
-from accl_harness.training.checkpoint import load_checkpoint, save_checkpoint
-run = Path(sys.argv[1])
-save_checkpoint(run, {"epoch": 1})
+from accl_harness.run import Run
+run = Run(sys.argv[1])
+run.save_checkpoint({"epoch": 1})
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
-    save_checkpoint(run, {"epoch": 2, "weight": torch.zeros(100_000)})
+    run.save_checkpoint({"epoch": 2, "weight": torch.zeros(100_000)})
 except UserError as error:
     assert "no space left" in str(error), error
 else:
     raise SystemExit("no error")
-assert load_checkpoint(run)["epoch"] == 1
+assert run.load_checkpoint()["epoch"] == 1
 """
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
 
@@ -208,7 +203,7 @@ def test_other_errors_of_the_disk_are_not_hidden(tmp_path, monkeypatch):
     def broken(*_):
         raise OSError(errno.EIO, "input/output error")
 
-    monkeypatch.setattr(checkpoint_module.os, "fsync", broken)
+    monkeypatch.setattr(storage.os, "fsync", broken)
     with pytest.raises(OSError, match="input/output error"):
         write_atomically(tmp_path / "file", b"content")
     assert list(tmp_path.iterdir()) == []
@@ -216,11 +211,11 @@ def test_other_errors_of_the_disk_are_not_hidden(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
 def test_damaged_checkpoint_is_named(tmp_path, content):
-    save_checkpoint(tmp_path, {"epoch": 1, "weight": torch.ones(1000)})
-    path = checkpoint_path(tmp_path)
+    Run(tmp_path).save_checkpoint({"epoch": 1, "weight": torch.ones(1000)})
+    path = Run(tmp_path).checkpoint
     path.write_bytes(path.read_bytes()[:2000] if content is None else content)
     with pytest.raises(UserError, match=r"last\.pt cannot be read as a checkpoint") as error:
-        load_checkpoint(tmp_path)
+        Run(tmp_path).load_checkpoint()
     assert "weights_only" not in str(error.value)  # torch's own advice
 
 
@@ -229,22 +224,22 @@ def test_checkpoint_runs_no_code_of_its_own(tmp_path):
         def __reduce__(self):
             return (os.mkdir, (str(tmp_path / "sprung"),))
 
-    path = checkpoint_path(tmp_path)
+    path = Run(tmp_path).checkpoint
     path.parent.mkdir()
     torch.save({"format": 1, "trap": Trap()}, path)
     with pytest.raises(UserError, match="cannot be read"):
-        load_checkpoint(tmp_path)
+        Run(tmp_path).load_checkpoint()
     assert not (tmp_path / "sprung").exists()
 
 
 def test_checkpoint_of_another_format_is_refused(tmp_path):
-    path = checkpoint_path(tmp_path)
+    path = Run(tmp_path).checkpoint
     path.parent.mkdir()
     torch.save({"format": 0}, path)
     with pytest.raises(UserError, match="not a checkpoint of this version"):
-        load_checkpoint(tmp_path)
+        Run(tmp_path).load_checkpoint()
 
 
 def test_half_written_row_is_dropped(tmp_path):
     (tmp_path / "metrics.csv").write_text("epoch,lr\n1,0.1\n2,0.1\n3,0")
-    assert [row["epoch"] for row in read_rows(tmp_path / "metrics.csv")] == ["1", "2"]
+    assert [row["epoch"] for row in Run(tmp_path).rows()] == ["1", "2"]

@@ -14,12 +14,13 @@ from accl_harness.config import ReferenceOptions, make_config
 from accl_harness.data.options import CRFOptions, WeakOptions
 from accl_harness.data.phantom import write_phantom
 from accl_harness.errors import CheckFailed, UserError
+from accl_harness.experiments import compare as module
+from accl_harness.experiments.compare import compare, plan
+from accl_harness.experiments.pool import log_path
 from accl_harness.methods import METHODS
-from accl_harness.report import compare as module
-from accl_harness.report.compare import compare, plan
 from accl_harness.report.document import _weak_labels, protocol_notes
-from accl_harness.report.runs import log_path, read_metrics
 from accl_harness.report.table import build_table, main_sheet, number, seed_sheet
+from accl_harness.run import Run
 
 TINY = {
     "size": 32,
@@ -56,7 +57,7 @@ def no_training(*_, **__):
 def test_every_run_has_its_folder_and_its_scores(done):
     runs = {path.name for path in (done / "runs").iterdir() if path.is_dir()}
     assert runs == {f"{m}-seed{s}" for m in ("fs_ce", "unpaired_accl") for s in (0, 1)}
-    metrics = read_metrics(done / "runs" / "unpaired_accl-seed1")
+    metrics = Run(done / "runs" / "unpaired_accl-seed1").metrics()
     assert (metrics["method"], metrics["seed"]) == ("unpaired_accl", 1)
     assert "epoch 2/2" in log_path(done / "runs" / "fs_ce-seed0").read_text()
 
@@ -65,7 +66,7 @@ def test_table_json_holds_each_seed_and_the_mean(done):
     table = json.loads((done / "table.json").read_text())
     assert list(table) == ["unpaired_accl", "fs_ce"]
     for method, entry in table.items():
-        dsc = [read_metrics(done / "runs" / f"{method}-seed{seed}")["dsc"] for seed in (0, 1)]
+        dsc = [Run(done / "runs" / f"{method}-seed{seed}").metrics()["dsc"] for seed in (0, 1)]
         assert [entry["per_seed"][seed]["dsc"] for seed in ("0", "1")] == dsc
         assert entry["mean"]["dsc"] == pytest.approx(sum(dsc) / 2)
         assert entry["spread"]["dsc"] == pytest.approx(abs(dsc[0] - dsc[1]) / 2**0.5)
@@ -91,7 +92,7 @@ def test_report_and_figures_are_written(done):
 
 
 def test_a_second_call_trains_nothing_and_writes_the_same_table(done, data, monkeypatch):
-    monkeypatch.setattr("accl_harness.training.run_training", no_training)
+    monkeypatch.setattr("accl_harness.experiments.single.run_training", no_training)
     before = (done / "table.json").read_text()
     compare(tiny(data, done), methods=["fs_ce", "unpaired_accl"], seeds=[0, 1], jobs=1)
     assert (done / "table.json").read_text() == before
@@ -106,7 +107,7 @@ def test_a_folder_of_other_settings_is_refused_and_left_alone(done, data):
 
 
 def test_a_folder_of_other_data_is_refused_but_data_may_move(done, data, tmp_path, monkeypatch):
-    monkeypatch.setattr("accl_harness.training.run_training", no_training)
+    monkeypatch.setattr("accl_harness.experiments.single.run_training", no_training)
     before = (done / "table.json").read_bytes()
     moved = shutil.copytree(data, tmp_path / "moved")
     compare(tiny(moved, done), methods=["fs_ce", "unpaired_accl"], seeds=[0, 1], jobs=1)
@@ -142,7 +143,7 @@ def test_the_report_says_that_labels_were_read(tmp_path):
 
 
 def test_a_failed_run_leaves_the_others_and_names_its_log(data, tmp_path, monkeypatch):
-    from accl_harness.training import run_training
+    from accl_harness.experiments.single import run_training
 
     def fails_once(config, **options):
         if config.method == "sccl":
@@ -150,7 +151,7 @@ def test_a_failed_run_leaves_the_others_and_names_its_log(data, tmp_path, monkey
             raise RuntimeError("broke")
         return run_training(config, **options)
 
-    monkeypatch.setattr("accl_harness.training.run_training", fails_once)
+    monkeypatch.setattr("accl_harness.experiments.single.run_training", fails_once)
     base = tiny(data, tmp_path)
     with pytest.raises(CheckFailed, match=r"1 of 2 runs failed, .* RuntimeError: broke; see .*log"):
         compare(base, methods=["sccl", "fs_ce"], seeds=[0], jobs=1)
@@ -160,7 +161,7 @@ def test_a_failed_run_leaves_the_others_and_names_its_log(data, tmp_path, monkey
 
 
 def test_bad_data_is_told_before_any_training(tmp_path, monkeypatch):
-    monkeypatch.setattr("accl_harness.training.run_training", no_training)
+    monkeypatch.setattr("accl_harness.experiments.single.run_training", no_training)
     with pytest.raises(UserError, match="no such folder"):
         compare(tiny(tmp_path / "nowhere", tmp_path / "out"), jobs=1)
     assert not (tmp_path / "out").exists()
@@ -355,7 +356,7 @@ def test_killed_side_by_side_it_goes_on_and_leaves_no_orphan(data, tmp_path):
     finally:
         if _group_lives(process.pid):
             os.killpg(process.pid, signal.SIGKILL)
-    assert read_metrics(curves.parent) is None
+    assert Run(curves.parent).metrics() is None
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=600)
     table = json.loads((tmp_path / "out" / "table.json").read_text())
     assert list(table) == ["partial_ce", "fs_ce"]

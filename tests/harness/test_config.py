@@ -9,12 +9,11 @@ from accl_harness.config import (
     ReferenceOptions,
     TrainConfig,
     check_config,
-    load_config,
     make_config,
     refuse_idle_options,
-    save_config,
     size_bounds,
 )
+from accl_harness.config_file import load_config, save_config
 from accl_harness.data.options import Augmentation, WeakOptions
 from accl_harness.errors import UserError
 from accl_harness.networks.patchgan import PatchGAN

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from accl_harness.config import save_config
+from accl_harness.config_file import save_config
 from accl_harness.data.options import CRFOptions, ImageAugmentation
 from accl_harness.errors import UserError
-from accl_harness.training import run_training
-from accl_harness.training.checkpoint import load_checkpoint
+from accl_harness.experiments.single import run_training
+from accl_harness.run import Run
 from accl_harness.training.runtime import launch
 from small_runs import phantom_folder, rows_without_seconds, small_config
 
@@ -54,7 +54,7 @@ def test_two_processes_equal_one_with_the_same_global_batch(tmp_path, more):
         command, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    ours, theirs = load_checkpoint(together), load_checkpoint(alone)
+    ours, theirs = Run(together).load_checkpoint(), Run(alone).load_checkpoint()
     for network in ("generator", "discriminator"):
         for name, weight in theirs[network].items():
             torch.testing.assert_close(

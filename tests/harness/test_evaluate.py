@@ -13,7 +13,8 @@ from accl_harness.config import TrainConfig
 from accl_harness.data.dataset import load_split
 from accl_harness.data.formats import ImageFile, read_image, write_labels
 from accl_harness.errors import UserError
-from accl_harness.evaluation.evaluate import evaluate, evaluate_run, load_test, write_json
+from accl_harness.evaluation.evaluate import load_test
+from accl_harness.experiments.single import evaluate, evaluate_run
 from accl_harness.training import TrainedRun
 from torch import nn
 
@@ -163,9 +164,9 @@ def test_a_later_evaluation_keeps_the_trainings_facts(root, tmp_path, monkeypatc
     before = evaluate_run(trained(run, data=str(root)), dataset, out=run, training=facts)
     content = (run / "metrics.json").read_text()
     monkeypatch.setattr(
-        "accl_harness.training.inference.load_run", lambda _: trained(run, data=str(root))
+        "accl_harness.experiments.single.load_run", lambda _: trained(run, data=str(root))
     )
-    from accl_harness.config import save_config
+    from accl_harness.config_file import save_config
 
     save_config(trained(run, data=str(root)).config, run / "config.yaml")
     again = evaluate(run)
@@ -195,9 +196,9 @@ def test_a_set_without_any_object_is_told(root, tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
     config = trained(run, data=str(root)).config
     monkeypatch.setattr(
-        "accl_harness.training.inference.load_run", lambda _: trained(run, data=str(root))
+        "accl_harness.experiments.single.load_run", lambda _: trained(run, data=str(root))
     )
-    from accl_harness.config import save_config
+    from accl_harness.config_file import save_config
 
     run.mkdir()
     save_config(config, run / "config.yaml")
@@ -209,8 +210,8 @@ def test_a_set_without_any_object_is_told(root, tmp_path, monkeypatch, capsys):
 
 def test_scores_of_other_data_are_not_mixed(root, tmp_path, monkeypatch):
     run = tmp_path / "run"
-    monkeypatch.setattr("accl_harness.training.inference.load_run", lambda _: trained(run))
-    monkeypatch.setattr("accl_harness.config.load_config", lambda _: trained(run).config)
+    monkeypatch.setattr("accl_harness.experiments.single.load_run", lambda _: trained(run))
+    monkeypatch.setattr("accl_harness.run.load_config", lambda _: trained(run).config)
     first, second = tmp_path / "one" / "hearts", tmp_path / "two" / "hearts"
     for folder in (first, second):
         shutil.copytree(root / "test", folder / "test")
@@ -237,8 +238,8 @@ def test_one_mask_for_all_images_is_told(tmp_path, monkeypatch, capsys):
     assert [w.split(" (")[0] for w in metrics["warnings"]] == [
         "the predictions hardly differ from image to image"
     ]
-    monkeypatch.setattr("accl_harness.training.inference.load_run", lambda run: trained(out))
-    monkeypatch.setattr("accl_harness.config.load_config", lambda path: trained(out).config)
+    monkeypatch.setattr("accl_harness.experiments.single.load_run", lambda run: trained(out))
+    monkeypatch.setattr("accl_harness.run.load_config", lambda path: trained(out).config)
     evaluate(out, tmp_path)
     assert "the predictions hardly differ" in capsys.readouterr().out
 
@@ -248,9 +249,3 @@ def test_images_without_masks_cannot_be_scored(root):
     dataset.masks = dataset.full_masks = None
     with pytest.raises(UserError, match="wanted images with masks"):
         evaluate_run(trained(root), dataset)
-
-
-def test_json_never_holds_nan(tmp_path):
-    with pytest.raises(ValueError, match="JSON compliant"):
-        write_json(tmp_path / "x.json", {"dsc": float("nan")})
-    assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,6 @@ import pytest
 from accl_harness.report.curves import (
     _apart,
     alpha_curve,
-    read_curves,
     score_plot,
     training_curves,
 )
@@ -26,6 +25,7 @@ from accl_harness.report.figures import (
     worst_page,
 )
 from accl_harness.report.paper import ALPHA_STUDY, METHOD_LABELS, SETTINGS, TABLE_1
+from accl_harness.run import Run
 from matplotlib.colors import to_rgb
 from PIL import Image
 
@@ -103,7 +103,7 @@ def test_worst_page_has_a_row_for_each_method(tmp_path):
 def test_curves_are_read_with_gaps_and_without_a_torn_last_line(tmp_path):
     path = tmp_path / "metrics.csv"
     path.write_text("epoch,loss_g,d_real,dsc\n1,0.5,,0.25\n2,0.25,,0.5\n3,0.1")
-    rows = read_curves(path)
+    rows = Run(path.parent).curves()
     assert [row["epoch"] for row in rows] == [1.0, 2.0]
     assert rows[1]["dsc"] == 0.5
     assert math.isnan(rows[0]["d_real"])

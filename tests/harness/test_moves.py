@@ -8,7 +8,7 @@ import torch
 from accl_harness.data.options import ImageAugmentation
 from accl_harness.data.references import make_bank
 from accl_harness.errors import UserError
-from accl_harness.training import run_training
+from accl_harness.experiments.single import run_training
 from accl_harness.training.batches import TrainingData
 from accl_harness.training.moves import draw_moves, move
 from small_runs import phantom_folder, small_config, small_dataset

@@ -6,9 +6,9 @@ import pytest
 from accl_harness.config import make_config
 from accl_harness.data.phantom import write_phantom
 from accl_harness.errors import UserError
-from accl_harness.report.curves import read_curves
-from accl_harness.report.runs import read_metrics
-from accl_harness.report.sweep import collect, plan, shades, sweep
+from accl_harness.experiments.sweep import collect, plan, sweep
+from accl_harness.report.sweep import shades
+from accl_harness.run import Run
 
 TINY = {
     "method": "unpaired_accl",
@@ -47,7 +47,7 @@ def test_the_sweep_holds_the_grid_and_the_searched_alpha(done):
     assert sorted(map(float, result["alphas"])) == sorted({0.005, 0.05, searched})
     assert [float(alpha) for alpha in result["alphas"]] == sorted(map(float, result["alphas"]))
     for alpha, entry in result["alphas"].items():
-        metrics = read_metrics(done / "runs" / f"unpaired_accl-alpha{alpha}-seed0")
+        metrics = Run(done / "runs" / f"unpaired_accl-alpha{alpha}-seed0").metrics()
         assert entry["mean"]["dsc"] == metrics["dsc"]
 
 
@@ -55,7 +55,7 @@ def test_the_best_is_chosen_by_the_validation_images(done):
     result = json.loads((done / "sweep.json").read_text())
     runs = done / "runs"
     validation = {
-        float(alpha): read_curves(runs / f"unpaired_accl-alpha{alpha}-seed0" / "metrics.csv")[-1]
+        float(alpha): Run(runs / f"unpaired_accl-alpha{alpha}-seed0").curves()[-1]
         for alpha in result["alphas"]
     }
     best = max(row["dsc"] for row in validation.values())
@@ -76,14 +76,14 @@ def test_a_second_call_trains_nothing(done, data, monkeypatch):
     def no_training(*_, **__):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("accl_harness.training.run_training", no_training)
+    monkeypatch.setattr("accl_harness.experiments.single.run_training", no_training)
     before = json.loads((done / "sweep.json").read_text())
     sweep(tiny(data, done), alphas=[0.05, 0.005], search=1, seeds=[0], jobs=1)
     assert json.loads((done / "sweep.json").read_text()) == before
 
 
 def test_an_interrupted_search_goes_on_with_its_alpha(data, tmp_path, monkeypatch):
-    import accl_harness.training as training
+    import accl_harness.experiments.single as training
 
     run_training, trained = training.run_training, []
 

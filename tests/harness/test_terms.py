@@ -9,8 +9,8 @@ from accl_harness.data.dataset import Dataset
 from accl_harness.data.options import CRFOptions, ImageAugmentation, ReferenceOptions
 from accl_harness.data.references import ReferenceBank, make_bank, soften
 from accl_harness.errors import UserError
+from accl_harness.experiments.single import run_training
 from accl_harness.methods import METHODS
-from accl_harness.training import run_training
 from accl_harness.training.batches import TrainingData
 from accl_harness.training.loop import Trainer
 from accl_harness.training.moves import change_greys, draw_greys, inside

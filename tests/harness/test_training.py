@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from accl_harness.errors import UserError
+from accl_harness.experiments.single import run_training
 from accl_harness.networks import build_discriminator, build_generator
-from accl_harness.training import load_run, predict_probabilities, run_training
+from accl_harness.training import load_run, predict_probabilities
 from accl_harness.training.batches import TrainingData
 from accl_harness.training.curves import COLUMNS, Watch
 from accl_harness.training.loop import Trainer

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import unicodedata
 from pathlib import Path
 
-from ..errors import UserError
 from .formats import suffix_of
 
-RECORD = "data.json"
 _CHUNK = 1 << 20
 
 
@@ -37,24 +34,3 @@ def fingerprint(root: str | Path, masks: str = "masks") -> str:
 def _name(path: Path) -> bytes:
     """A file's name, the same whichever form of Unicode a computer gives it."""
     return unicodedata.normalize("NFC", path.name).encode("utf-8", "surrogateescape")
-
-
-def data_record(root: str | Path, digest: str) -> bytes:
-    """Content of a run's data.json."""
-    return json.dumps({"data": str(root), "fingerprint": digest}, indent=1).encode() + b"\n"
-
-
-def refuse_other_data(run: Path, root: str | Path, digest: str) -> None:
-    """UserError if ``run`` (or a folder of scores) is of other files than those behind ``digest``.
-
-    A folder of an earlier version has no record and passes.
-    """
-    path = run / RECORD
-    if not path.is_file():
-        return
-    record = json.loads(path.read_text())
-    if record["fingerprint"] != digest:
-        raise UserError(
-            f"{run} belongs to other images, masks or weak labels ({record['data']}) than {root} "
-            "holds now: give another --out"
-        )

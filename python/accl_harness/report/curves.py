@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from accl_harness.report.figures import METHOD_COLOURS, STYLE
+from .figures import LITERAL, METHOD_COLOURS, save, style
 
 Rows = Sequence[Mapping[str, float]]
 
@@ -30,24 +29,6 @@ CURVES = (
 )
 
 
-def read_curves(path: Path) -> list[dict[str, float]]:
-    """Rows of a run's metrics.csv as floats; an empty cell becomes NaN (matplotlib leaves a gap).
-
-    A last line cut short by an interruption is left out.
-    """
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        rows = [row for row in reader if None not in row.values()]
-    return [{key: _number(value) for key, value in row.items() if key} for row in rows]
-
-
-def _number(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return float("nan")
-
-
 def training_curves(
     runs: Mapping[str, Sequence[Rows]],
     path: Path,
@@ -59,7 +40,7 @@ def training_curves(
     """Writes a grid of curves over the epochs, one line a run, one colour a method.
 
     Args:
-        runs: method -> for each seed the rows of its metrics.csv (see `read_curves`).
+        runs: method -> for each seed the rows of its metrics.csv (see `run.Run.curves`).
         path: PNG to write.
         labels, colours: for the legend, by method.
 
@@ -70,7 +51,7 @@ def training_curves(
     shown = [curve for curve in CURVES if _any(runs, curve[0], np.isfinite)]
     if not shown:
         return None
-    with plt.rc_context(STYLE):
+    with style():
         columns = min(4, len(shown))
         lines = -(-len(shown) // columns)
         figure = Figure(figsize=(3.1 * columns, 2.35 * lines + 0.7), layout="constrained")
@@ -89,17 +70,15 @@ def training_curves(
         for axis in axes[len(shown) :]:
             axis.remove()
         handles = [
-            plt.Line2D([], [], color=colours.get(method, "0.3"), label=labels.get(method, method))
+            Line2D([], [], color=colours.get(method, "0.3"), label=labels.get(method, method))
             for method in runs
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=min(7, len(handles)))
         for axis in axes[max(0, len(shown) - columns) : len(shown)]:
             axis.set_xlabel("epoch")
         if title:
-            figure.suptitle(title, fontsize=10.5)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-    return path
+            figure.suptitle(title, fontsize=10.5, **LITERAL)
+        return save(figure, path)
 
 
 def _any(runs: Mapping[str, Sequence[Rows]], column: str, holds: Callable[[float], bool]) -> bool:
@@ -132,7 +111,7 @@ def score_plot(
         dsc: method -> for each seed, image name -> DSC (0 to 1).
         beside: method -> the paper's DSC x100, drawn as a diamond.
     """
-    with plt.rc_context(STYLE):
+    with style():
         figure = Figure(figsize=(1.15 * len(dsc) + 1.6, 3.4), layout="constrained")
         axis = figure.subplots()
         for position, (method, seeds) in enumerate(dsc.items()):
@@ -152,9 +131,7 @@ def score_plot(
         axis.set_ylabel("DSC x100")
         note = "dot: a test image; line: a seed's mean" + ("; diamond: the paper" * bool(beside))
         axis.set_title(f"{title}\n{note}" if title else note)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-    return path
+        return save(figure, path)
 
 
 def alpha_curve(
@@ -173,7 +150,7 @@ def alpha_curve(
         beside: alpha -> the paper's DSC x100.
     """
     alphas = sorted(points)
-    with plt.rc_context(STYLE):
+    with style():
         figure = Figure(figsize=(7.6, 3.1), layout="constrained")
         left, right = figure.subplots(1, 2)
         _with_seeds(left, alphas, points, lambda point: 100 * point[0], colour)
@@ -202,10 +179,8 @@ def alpha_curve(
             axis.set_xlabel("alpha, the weight of ACCL")
             axis.set_title(heading)
         if title:
-            figure.suptitle(title, fontsize=10.5)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-    return path
+            figure.suptitle(title, fontsize=10.5, **LITERAL)
+        return save(figure, path)
 
 
 def _apart(alphas: Sequence[float]) -> list[float]:

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from accl_harness.config import TrainConfig
-from accl_harness.data.options import ImageAugmentation
-from accl_harness.evaluation.evaluate import load_test, write_json
-from accl_harness.evaluation.metrics import mean, spread
-from accl_harness.evaluation.predict import read_prediction
-from accl_harness.methods import METHODS
-from accl_harness.report import html, paper
-from accl_harness.report.curves import read_curves, score_plot, training_curves
-from accl_harness.report.figures import (
-    METHOD_COLOURS,
-    Case,
-    panel,
-    select_cases,
-    worst_cases,
-    worst_page,
-)
-from accl_harness.report.table import Results, main_sheet, markdown_report, seed_sheet
+from ..config import TrainConfig
+from ..data.options import ImageAugmentation
+from ..evaluation.evaluate import load_test
+from ..evaluation.metrics import mean, spread
+from ..evaluation.predict import read_prediction
+from ..methods import METHODS
+from ..run import Run
+from ..storage import folder_name, write_json, write_text
+from . import html, paper
+from .curves import score_plot, training_curves
+from .figures import METHOD_COLOURS, Case, drawn, panel, select_cases, worst_cases, worst_page
+from .table import Results, main_sheet, markdown_report, seed_sheet
 
 PANEL_ROWS = 6
 WORST = 8
@@ -51,7 +47,7 @@ def write_comparison(
     if not all(METHODS[method].in_paper for method in results):
         notes = [*notes, paper.BEYOND]
     cautions = run_warnings(results)
-    data = Path(configs[0].data).name
+    data = folder_name(configs[0].data)
     title = f"{len(results)} methods on {data}"
     seeds = sorted({seed for runs in results.values() for seed in runs})
     lead = (
@@ -62,10 +58,8 @@ def write_comparison(
     main = main_sheet(table, paper.METHOD_LABELS, beside)
     single = seed_sheet(table, paper.METHOD_LABELS)
     write_json(out / "table.json", table)
-    (out / "table.md").write_text(
-        markdown_report(title, {"": main, "Single runs": single}, settings, notes, cautions),
-        encoding="utf-8",
-    )
+    sheets = {"": main, "Single runs": single}
+    write_text(out / "table.md", markdown_report(title, sheets, settings, notes, cautions))
     blocks = [
         html.table(main),
         html.figure(figures["scores"], "DSC of every test image by method."),
@@ -91,7 +85,7 @@ def write_comparison(
         html.heading("How to read this"),
         html.notes(notes),
     ]
-    (out / "report.html").write_text(html.page(title, lead, blocks), encoding="utf-8")
+    write_text(out / "report.html", html.page(title, lead, blocks))
 
 
 def draw(
@@ -101,33 +95,40 @@ def draw(
     dataset,
     beside: Mapping[str, float],
 ) -> dict[str, Path | None]:
-    """Writes the comparison's figures and returns their paths by name."""
+    """Writes the comparison's figures and returns their paths by name, None for one that failed."""
     labels = {method: paper.METHOD_LABELS[method] for method in results}
     first = {method: min(runs) for method, runs in results.items()}
     dsc = {method: results[method][seed]["dsc_per_image"] for method, seed in first.items()}
-    masks = {method: folders[method, seed] / "predictions" for method, seed in first.items()}
+    masks = {method: Run(folders[method, seed]).predictions for method, seed in first.items()}
 
     def case(name: str, methods: Sequence[str]) -> Case:
         predictions = {method: masks[method] for method in methods}
         return make_case(dataset, name, predictions, dsc)
 
-    rows = [case(name, list(results)) for name in select_cases(dsc, PANEL_ROWS)]
-    worst = {
-        method: [case(name, [method]) for name in worst_cases(dsc[method], WORST)]
-        for method in results
-    }
+    def worst_cases_by_method(path: Path) -> Path:
+        worst = {
+            method: [case(name, [method]) for name in worst_cases(dsc[method], WORST)]
+            for method in results
+        }
+        return worst_page(worst, labels, path, colours=METHOD_COLOURS)
+
+    def panel_of_methods(path: Path) -> Path:
+        rows = [case(name, list(results)) for name in select_cases(dsc, PANEL_ROWS)]
+        return panel(rows, labels, path, colours=METHOD_COLOURS)
+
     curves: dict[str, list] = {method: [] for method in results}
     for (method, _), folder in sorted(folders.items(), key=lambda item: item[0][1]):
-        curves[method].append(read_curves(folder / "metrics.csv"))
+        curves[method].append(Run(folder).curves())
     every_image = {
         method: [runs[seed]["dsc_per_image"] for seed in sorted(runs)]
         for method, runs in results.items()
     }
+    named = {"labels": labels}
     return {
-        "panel": panel(rows, labels, out / "panel.png", colours=METHOD_COLOURS),
-        "worst": worst_page(worst, labels, out / "worst.png", colours=METHOD_COLOURS),
-        "curves": training_curves(curves, out / "curves.png", labels=labels),
-        "scores": score_plot(every_image, out / "scores.png", labels=labels, beside=beside),
+        "panel": drawn(panel_of_methods, out / "panel.png"),
+        "worst": drawn(worst_cases_by_method, out / "worst.png"),
+        "curves": drawn(training_curves, curves, out / "curves.png", **named),
+        "scores": drawn(score_plot, every_image, out / "scores.png", **named, beside=beside),
     }
 
 
@@ -162,9 +163,9 @@ def settings_of(
     alphas = {f"{paper.METHOD_LABELS[c.method]} {c.accl_weight:g}": None for c in adversarial}
     kinds = {f"{paper.METHOD_LABELS[c.method]} {c.reference_kind}": None for c in adversarial}
     seconds = [metrics["seconds"] for metrics in runs if metrics.get("seconds") is not None]
-    bounds = {tuple(metrics["bounds"]) for metrics in runs if metrics.get("bounds")}
+    bounds = {_sided(*metrics["bounds"]) for metrics in runs if metrics.get("bounds")}
     ratios = {metrics["annotation_ratio"] for metrics in runs if metrics.get("annotation_ratio")}
-    sizes = ", ".join(f"{a:g} to {b:g} pixels" for a, b in sorted(bounds))
+    sizes = ", ".join(_size_range(a, b) for a, b in sorted(bounds))
     pairs = [
         ("command", f"`{command}`"),
         ("preset", base.preset),
@@ -184,6 +185,17 @@ def settings_of(
         ("versions", ", ".join(f"{k} {v}" for k, v in runs[0].get("versions", {}).items())),
     ]
     return [(key, value) for key, value in pairs if value]
+
+
+def _sided(lower: float | None, upper: float | None) -> tuple[float, float]:
+    """Size bounds as metrics.json has them, null where a side is free, as numbers."""
+    return -math.inf if lower is None else lower, math.inf if upper is None else upper
+
+
+def _size_range(lower: float, upper: float) -> str:
+    if math.isinf(lower):
+        return "any size" if math.isinf(upper) else f"at most {upper:g} pixels"
+    return f"at least {lower:g} pixels" if math.isinf(upper) else f"{lower:g} to {upper:g} pixels"
 
 
 def _moves(config: TrainConfig) -> str:

@@ -6,19 +6,21 @@ apart: what a method found rightly is green, what it added is vermilion, what it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
+import matplotlib.style
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+
+from ..errors import HarnessWarning
+from ..storage import printable, write_atomically
 
 RIGHT, ADDED, MISSED = "#009E73", "#D55E00", "#56B4E9"
 METHOD_COLOURS = {
@@ -49,6 +51,36 @@ STYLE = {
     "figure.dpi": DPI,
     "savefig.dpi": DPI,
 }
+
+
+LITERAL = {"parse_math": False}
+"""For texts that hold a file's name: two dollar signs in it are no formula."""
+
+
+def style(**changes: object) -> AbstractContextManager[None]:
+    """Matplotlib's own settings and this project's, whatever a person's matplotlibrc says."""
+    return matplotlib.style.context(["default", {**STYLE, **changes}])
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG and return the path."""
+    content = io.BytesIO()
+    with warnings.catch_warnings():  # a name in letters that the font lacks shows boxes
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        figure.savefig(content, format="png")
+    write_atomically(path, content.getbuffer())
+    return path
+
+
+def drawn(draw: Callable[..., Path | None], *arguments: object, **options: object) -> Path | None:
+    """Draw a figure; where that fails, warn and return None, because it must not cost a run."""
+    try:
+        return draw(*arguments, **options)
+    except Exception as error:
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        name = getattr(draw, "__name__", "figure").replace("_", " ")
+        warnings.warn(f"the figure '{name}' is missing, {text}", HarnessWarning, stacklevel=2)
+        return None
 
 
 @dataclass(frozen=True)
@@ -129,7 +161,7 @@ def panel(
 
     Returns `path`.
     """
-    with plt.rc_context({**STYLE, "axes.grid": False}):
+    with style(**{"axes.grid": False}):
         shape = len(cases), 2 + len(columns)
         # Head and foot keep their height in inches whatever the number of rows.
         width = shape[1] * TILE + 0.3
@@ -154,11 +186,9 @@ def panel(
             axis.title.set_color((colours or {}).get(key, "black"))
             axis.title.set_fontweight("bold")
         if title:
-            figure.suptitle(title, y=1 - 0.12 / height, va="top", fontsize=10.5)
+            figure.suptitle(title, y=1 - 0.12 / height, va="top", fontsize=10.5, **LITERAL)
         _legend(figure, legend_columns)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-    return path
+        return save(figure, path)
 
 
 def worst_page(
@@ -175,7 +205,7 @@ def worst_page(
         labels: method -> its name at the row.
         path: PNG to write. Returns it.
     """
-    with plt.rc_context({**STYLE, "axes.grid": False}):
+    with style(**{"axes.grid": False}):
         columns = max(len(cases) for cases in worst.values())
         width, height = columns * TILE + 0.3, len(worst) * (TILE + 0.16) + 0.55
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -186,19 +216,18 @@ def worst_page(
                 _bare(axis)
             for axis, case in zip(row, cases, strict=False):
                 _tile(axis, case, method)
-                axis.set_title(_short(case.name, 24), fontsize=6.5, color="0.35", pad=2)
+                name = _short(case.name, 24)
+                axis.set_title(name, fontsize=6.5, color="0.35", pad=2, **LITERAL)
             row[0].set_ylabel(labels[method], color=colours.get(method, "black"), weight="bold")
         _legend(figure, 5 if width > 8 else 2, "outside lower center")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-    return path
+        return save(figure, path)
 
 
 def _panel_row(row, case: Case, columns: Mapping[str, str]) -> None:
     for axis in row:
         _bare(axis)
     row[0].imshow(grey(case.image))
-    row[0].set_ylabel(_short(case.name), fontsize=7, color="0.35")
+    row[0].set_ylabel(_short(case.name), fontsize=7, color="0.35", **LITERAL)
     row[1].imshow(overlay(case.image, case.truth, case.truth))
     _contour(row[1], case.truth)
     for axis, key in zip(row[2:], columns, strict=True):
@@ -229,6 +258,7 @@ def _tile(axis, case: Case, key: str) -> None:
 
 
 def _short(name: str, length: int = 26) -> str:
+    name = printable(name)
     return name if len(name) <= length else name[: length - 12] + "…" + name[-11:]
 
 

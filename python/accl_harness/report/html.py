@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from accl_harness.report.table import Sheet
+from .table import Sheet
 
 STYLE = """
 :root { --ink: #1b1f24; --soft: #5b6470; --line: #d9dee4; --wash: #f5f7f9; --mark: #0072b2; }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..errors import UserError
+
 _ROWS = {
     "weak_ce": "Weak CE",
     "partial_ce": "Partial CE",
@@ -67,8 +69,6 @@ ALPHA_STUDY = {
 
 def paper_row(name: str | None) -> dict[str, float]:
     """DSC x100 by method of one row of Table 1; {} for None. Raises UserError otherwise."""
-    from accl_harness.errors import UserError
-
     if name is None:
         return {}
     if name not in TABLE_1:

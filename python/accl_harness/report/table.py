@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from accl_harness.evaluation.metrics import bootstrap_interval, mean, spread
+from ..evaluation.metrics import bootstrap_interval, mean, spread
 
 Metrics = Mapping[str, object]
 Results = Mapping[str, Mapping[int, Metrics]]
@@ -77,8 +77,10 @@ class Sheet:
     def terminal(self, title: str):
         """A rich table."""
         from rich.table import Table
+        from rich.text import Text
 
-        table = Table(title=title, title_justify="left")
+        # A text, because brackets in a name are no markup.
+        table = Table(title=Text(title, "table.title"), title_justify="left")
         for index, heading in enumerate(self.headings):
             table.add_column(heading, justify="right" if index else "left", no_wrap=not index)
         for row in self.rows:

@@ -1,6 +1,6 @@
-"""Training: the step, the loop around it, checkpoints, and trained networks read back."""
+"""Training: the step, the loop around it, the session in a run folder, networks read back."""
 
 from .inference import TrainedRun, load_run, predict_probabilities
-from .loop import run_training
+from .session import Session, training_session
 
-__all__ = ["TrainedRun", "load_run", "predict_probabilities", "run_training"]
+__all__ = ["Session", "TrainedRun", "load_run", "predict_probabilities", "training_session"]

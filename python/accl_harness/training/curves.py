@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import write_atomically
+from ..errors import HarnessWarning
+from ..run import Run
 
 COLUMNS = (
     "epoch",
@@ -30,31 +32,29 @@ Row = dict[str, float | int | None]
 
 
 class Curves:
-    """One row an epoch in ``RUN/metrics.csv`` and the same values for TensorBoard.
+    """One row an epoch in the run's metrics.csv and the same values for TensorBoard.
 
     Args:
-        run: the run folder.
+        run: the run.
         epoch: the epoch of the checkpoint that the run goes on from (0: a new run). Rows of later
             epochs, written by a process that was killed before its next checkpoint, are dropped.
-        tensorboard: write event files to ``RUN/tensorboard``.
+        tensorboard: write event files as well. Where that fails, it costs the event files alone.
     """
 
-    def __init__(self, run: Path, epoch: int, tensorboard: bool):
-        self.path = run / "metrics.csv"
-        rows = [row for row in read_rows(self.path) if int(row["epoch"]) <= epoch]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(self.path, text.getvalue().encode())
-        self._writer = _summary_writer(run / "tensorboard", epoch) if tensorboard else None
+    def __init__(self, run: Run, epoch: int, tensorboard: bool):
+        self.run = run
+        run.save_rows(COLUMNS, [row for row in run.rows() if int(row["epoch"]) <= epoch])
+        self._writer = None
+        if tensorboard:
+            with self._tensorboard():
+                self._writer = _summary_writer(run.tensorboard, epoch)
 
     def add(self, row: Row) -> None:
         """Append the row of an epoch; undefined values are left empty."""
-        values = ["" if row[name] is None else row[name] for name in COLUMNS]
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerow(values)
-        if self._writer is not None:
+        self.run.add_row(COLUMNS, row)
+        if self._writer is None:
+            return
+        with self._tensorboard():
             for name, value in row.items():
                 if name != "epoch" and value is not None:
                     self._writer.add_scalar(name, value, row["epoch"])
@@ -62,16 +62,17 @@ class Curves:
 
     def close(self) -> None:
         if self._writer is not None:
-            self._writer.close()
+            with self._tensorboard():
+                self._writer.close()
 
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The complete rows of a metrics.csv; [] where there is none."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = [line for line in file if line.endswith("\n")]
-    return [row for row in csv.DictReader(lines) if row["epoch"] and None not in row.values()]
+    @contextmanager
+    def _tensorboard(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._writer = None
+            text = f"no event files for TensorBoard: {type(error).__name__}: {error}"
+            warnings.warn(text, HarnessWarning, stacklevel=3)
 
 
 class Watch:

@@ -8,20 +8,25 @@ from torch import Tensor
 from .step import Batch, Record, TrainingStep
 
 WARM_UP = 3
-"""Steps before the recording: optimisers make their state, libraries choose their kernels."""
+"""Full batches before the recording: optimisers make their state, libraries choose kernels."""
 
 
 class GraphedStep:
     """Does what a :class:`TrainingStep` does, by replaying its recording.
 
-    The first steps and batches of another shape (an epoch's last) run as they are; all of them
-    are steps of the training. For one process; the optimisers must be ``capturable`` with their
-    rate in a tensor on the device.
+    The first steps and the batches with fewer images (an epoch's last) run as they are; all of
+    them are steps of the training. For one process; the optimisers must be ``capturable`` with
+    their rate in a tensor on the device.
+
+    Args:
+        step: what is recorded.
+        full: images of a full batch, the only ones whose step is recorded.
     """
 
-    def __init__(self, step: TrainingStep):
+    def __init__(self, step: TrainingStep, full: int):
         self.step = step
-        self.eager_steps = 0
+        self.full = full
+        self.warm_steps = 0
         self.graph: torch.cuda.CUDAGraph | None = None
         self.static: Batch | None = None
         self.record: Record | None = None
@@ -38,10 +43,12 @@ class GraphedStep:
 
     def __call__(self, batch: Batch) -> None:
         """One update of D and of G."""
-        if self.graph is None and self.eager_steps == WARM_UP:
+        is_full = len(batch.images) == self.full
+        if is_full and self.graph is None and self.warm_steps == WARM_UP:
             self._record(batch)
-        if self.graph is None or not _same_shape(batch, self.static):
+        if self.graph is None or not is_full:
             self._eager(batch)
+            self.warm_steps += is_full
         else:
             _copy(batch, self.static)
             self.graph.replay()
@@ -54,7 +61,6 @@ class GraphedStep:
         with torch.cuda.stream(self.stream):
             self.step(batch)
         torch.cuda.current_stream().wait_stream(self.stream)
-        self.eager_steps += 1
 
     def _record(self, batch: Batch) -> None:
         """Record a step without running it; its inputs are then refilled in place."""
@@ -82,10 +88,6 @@ def _tensors(batch: Batch) -> list[Tensor]:
         batch.seen,
     )
     return [tensor for tensor in tensors if tensor is not None]
-
-
-def _same_shape(batch: Batch, static: Batch) -> bool:
-    return batch.images.shape == static.images.shape
 
 
 def _copy(batch: Batch, static: Batch) -> None:

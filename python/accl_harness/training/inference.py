@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..config import TrainConfig, load_config
+from ..config import TrainConfig
 from ..errors import UserError
 from ..networks import build_generator
-from .checkpoint import checkpoint_path, load_checkpoint
+from ..run import Run
+
+FACTS = ("seconds", "annotation_ratio", "bounds", "warnings")
+"""What a checkpoint holds for metrics.json beside the networks."""
 
 
 @dataclass
@@ -24,6 +28,8 @@ class TrainedRun:
     device: torch.device
     epoch: int
     """The epoch the weights are of."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What only the training knows: ``seconds``, ``annotation_ratio``, ``bounds``, ``warnings``."""
 
 
 def load_run(run: Path, device: str | torch.device | None = None) -> TrainedRun:
@@ -36,18 +42,25 @@ def load_run(run: Path, device: str | torch.device | None = None) -> TrainedRun:
     Raises:
         UserError: no run there, no checkpoint yet, or one that cannot be read.
     """
-    run = Path(run)
-    config = load_config(run / "config.yaml")
-    state = load_checkpoint(run)
+    run = Run(run)
+    config = run.config()
+    state = run.load_checkpoint()
     if state is None:
-        raise UserError(f"{run} has no checkpoint yet: {checkpoint_path(run)} is missing")
+        raise UserError(f"{run.folder} has no checkpoint yet: {run.checkpoint} is missing")
     if device is None:
         use_cuda = torch.cuda.is_available() and config.accelerator != "cpu"
         device = "cuda" if use_cuda else "cpu"
     generator = build_generator(config)
-    generator.load_state_dict(state["generator"])
+    try:
+        generator.load_state_dict(state["generator"])
+    except (RuntimeError, KeyError) as error:
+        raise UserError(
+            f"{run.checkpoint} does not fit the network that {run.config_file} describes: one of "
+            "them is another run's"
+        ) from error
     device = torch.device(device)
-    return TrainedRun(config, generator.to(device).eval(), device, state["epoch"])
+    facts = {name: state[name] for name in FACTS if name in state}
+    return TrainedRun(config, generator.to(device).eval(), device, state["epoch"], facts)
 
 
 @torch.no_grad()

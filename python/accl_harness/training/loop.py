@@ -1,139 +1,26 @@
-"""A training from data to scores: epochs, checkpoints, curves, and the evaluation at the end."""
+"""The state of a training and what happens in an epoch; nothing here reads or writes a file."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..config import (
-    TrainConfig,
-    changed_options,
-    check_config,
-    load_config,
-    save_config,
-    size_bounds,
-)
-from ..data.dataset import Dataset, load_split, split_validation
-from ..data.fingerprint import RECORD, data_record, fingerprint, refuse_other_data
-from ..data.options import reading_options
+from ..config import TrainConfig, size_bounds
+from ..data.dataset import Dataset
 from ..data.references import ReferenceBank
 from ..errors import UserError
 from .batches import TrainingData, stream_seed
-from .checkpoint import disk_errors, load_checkpoint, save_checkpoint, write_atomically
-from .curves import Curves, Row, Watch
+from .curves import Row, Watch
 from .graph import GraphedStep
 from .inference import TrainedRun, predict_probabilities
-from .ops import load_ops
-from .progress import Progress
 from .rules import gated_crf, reference_bank, size_prior, whole_objects
-from .runtime import gradient_sum, launch, loss_scaler
+from .runtime import gradient_sum, loss_scaler
 from .schedule import learning_rate
 from .state import TrainingState
 from .step import STATISTICS, Objective, TrainingStep
-
-
-def run_training(
-    config: TrainConfig,
-    *,
-    resume: bool = False,
-    quiet: bool = False,
-    on_epoch: Callable[[Row], None] | None = None,
-) -> Path:
-    """Train, and score the result on the test split.
-
-    Args:
-        config: all options; ``data`` and ``out`` must be set.
-        resume: go on from the last checkpoint in ``config.out``; start where there is none;
-            leave a finished run as it is.
-        quiet: show nothing on the terminal.
-        on_epoch: called with the row of metrics.csv after each epoch.
-
-    Returns:
-        The run folder, which holds config.yaml, data.json, metrics.csv, metrics.json, checkpoints/,
-        figures/ and predictions/.
-
-    Raises:
-        UserError: bad options or data, ``out`` not empty without ``resume``, a run of other
-            options or data to resume, a full disk.
-    """
-    check_config(config)
-    run = _run_folder(config, resume)
-    if (run / "metrics.json").is_file():
-        return run
-    train, validation, test = _load_data(config)
-    ops = load_ops(config.backend)
-    fabric = launch(config)
-    trainer = Trainer(config, train, validation, ops, fabric)
-    checkpoint = load_checkpoint(run, fabric.device)
-    if checkpoint is not None:
-        trainer.load_state_dict(checkpoint)
-    if fabric.is_global_zero:
-        for name in ("checkpoints", "figures", "predictions"):
-            (run / name).mkdir(parents=True, exist_ok=True)
-        save_config(config, run / "config.yaml")
-        digest = fingerprint(config.data, config.masks)
-        write_atomically(run / RECORD, data_record(config.data, digest))
-    visible = fabric.is_global_zero and not quiet
-    with disk_errors(run), Progress(config, trainer.data.steps, visible) as progress:
-        _train(trainer, run, progress, on_epoch)
-        if fabric.is_global_zero:
-            progress.say("scoring the test images")
-            for warning in _evaluate(trainer, run, test):
-                progress.warn(warning)
-    fabric.barrier()
-    return run
-
-
-def _train(trainer: Trainer, run: Path, progress: Progress, on_epoch) -> None:
-    config, writes = trainer.config, trainer.fabric.is_global_zero
-    curves = Curves(run, trainer.epoch, config.tensorboard) if writes else None
-    progress.start(trainer.epoch)
-    for warning in trainer.watch.note(trainer.data_warnings):
-        progress.warn(warning)
-    try:
-        while trainer.epoch < config.epochs:
-            row = trainer.train_epoch(progress.step)
-            for warning in trainer.watch.check(row):
-                progress.warn(f"epoch {row['epoch']}: {warning}")
-            progress.epoch(row)
-            if not writes:
-                continue
-            curves.add(row)
-            if row["epoch"] % config.checkpoint_every == 0 or row["epoch"] == config.epochs:
-                save_checkpoint(run, trainer.state_dict())
-            if on_epoch is not None:
-                on_epoch(row)
-    finally:
-        if curves is not None:
-            curves.close()
-
-
-def _evaluate(trainer: Trainer, run: Path, test: Dataset) -> list[str]:
-    """Curves and scores; metrics.json comes last, since it marks the run as finished.
-
-    Returns the warnings that the scores give.
-    """
-    from ..evaluation.evaluate import evaluate_run
-    from ..report.curves import read_curves, training_curves
-
-    rows = {trainer.config.method: [read_curves(run / "metrics.csv")]}
-    training_curves(rows, run / "figures" / "curves.png")
-    trained = TrainedRun(
-        trainer.config, trainer.state.generator.eval(), trainer.fabric.device, trainer.epoch
-    )
-    bounds = trainer.bounds
-    facts = {
-        "seconds": round(trainer.seconds, 3),
-        "annotation_ratio": trainer.annotation_ratio,
-        "bounds": None if bounds is None else list(bounds),
-        "warnings": trainer.watch.issued,
-    }
-    metrics = evaluate_run(trained, test, out=run, training=facts)
-    return [warning for warning in metrics["warnings"] if warning not in trainer.watch.issued]
 
 
 class Trainer:
@@ -177,7 +64,8 @@ class Trainer:
             scaler,
             gradient_sum(fabric),
         )
-        self.step = GraphedStep(step) if config.cuda_graph else step
+        full = min(config.batch_size, len(self.data))
+        self.step = GraphedStep(step, full) if config.cuda_graph else step
 
     def _objective(self, train: Dataset, bank: ReferenceBank | None, ops: Any) -> Objective:
         config, bounds = self.config, None
@@ -266,6 +154,8 @@ class Trainer:
             "epoch": self.epoch,
             "seconds": self.seconds,
             "warnings": self.watch.issued,
+            "annotation_ratio": self.annotation_ratio,
+            "bounds": None if self.bounds is None else list(self.bounds),
         }
 
     def _watch(self, issued: list[str] | None = None) -> Watch:
@@ -279,37 +169,3 @@ class Trainer:
         self.epoch = state["epoch"]
         self.seconds = state["seconds"]
         self.watch = self._watch(state["warnings"])
-
-
-def _run_folder(config: TrainConfig, resume: bool) -> Path:
-    """The run folder, if it may be written to."""
-    if config.data is None:
-        raise UserError("data is missing: name the data set's folder with --data")
-    if config.out is None:
-        raise UserError("out is missing: name the run folder with --out")
-    run = Path(config.out)
-    if run.exists() and not run.is_dir():
-        raise UserError(f"{run} is a file; --out wants a folder")
-    if not run.is_dir() or not any(run.iterdir()):
-        return run
-    if not resume:
-        raise UserError(f"{run} is not empty: give another --out, or --resume to go on with it")
-    if load_checkpoint(run) is not None:
-        for name, (then, now) in changed_options(load_config(run / "config.yaml"), config).items():
-            raise UserError(
-                f"{run} was trained with {name} {then}, not {now}: resume it with the same "
-                "options, or give another --out"
-            )
-        refuse_other_data(run, config.data, fingerprint(config.data, config.masks))
-    return run
-
-
-def _load_data(config: TrainConfig) -> tuple[Dataset, Dataset | None, Dataset]:
-    """Training, validation and test images; the test split now, so that it fails now."""
-    common = reading_options(config)
-    train = load_split(config.data, "train", weak=config.weak, limit=config.limit, **common)
-    test = load_split(config.data, "test", weak=None, **common)
-    train, validation = split_validation(train, config.validation, config.seed)
-    if validation is not None and validation.masks is None:
-        raise UserError("validation needs masks, the training set has weak labels alone")
-    return train, validation, test

@@ -7,6 +7,7 @@ import os
 import torch
 import torch.distributed
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from torch import nn
 
 from ..config import TrainConfig
@@ -40,17 +41,34 @@ def launch(config: TrainConfig) -> Fabric:
         )
     if config.cuda_graph and processes > 1:
         raise UserError(f"cuda_graph is for one process, got {processes}")
+    if processes > 1 and "WORLD_SIZE" in os.environ and "RANK" not in os.environ:
+        raise UserError(
+            f"WORLD_SIZE is {processes} but RANK is not set: start the processes with torchrun, "
+            "or unset WORLD_SIZE"
+        )
     fabric = Fabric(
         accelerator=accelerator,
         devices=devices,
         num_nodes=max(1, processes // devices),
         strategy="ddp" if processes > 1 else "auto",
         precision=_PRECISIONS[config.precision],
+        plugins=_cluster(processes),
     )
     fabric.launch()
     # Every step has the same shapes, so it pays to try cuDNN's algorithms once.
     torch.backends.cudnn.benchmark = accelerator == "cuda"
     return fabric
+
+
+def _cluster(processes: int) -> LightningEnvironment | None:
+    """None lets Fabric ask torchrun or the scheduler which process this is.
+
+    It asks in vain, or refuses the job's options, where the scheduler did not start the processes:
+    a batch script of SLURM that calls ``accl`` without ``srun``, or one process alone.
+    """
+    by_srun = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1
+    told = "SLURM_NTASKS" not in os.environ or by_srun or TorchElasticEnvironment.detect()
+    return None if processes > 1 and told else LightningEnvironment()
 
 
 def check_device(option: str, device: str) -> None:

@@ -7,20 +7,18 @@ import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from accl_harness.config import (
-    ReferenceOptions,
-    TrainConfig,
-    check_config,
-    make_config,
-)
-from accl_harness.errors import UserError
-from accl_harness.methods import METHODS
-from accl_harness.report import paper
-from accl_harness.report.runs import default_jobs, read_metrics, refuse_other_runs, train_all
-from accl_harness.report.table import Results, build_table, terminal_sheet
+from ..config import ReferenceOptions, TrainConfig, check_config, make_config
+from ..errors import UserError
+from ..methods import METHODS
+from ..report import paper
+from ..report.table import Results, build_table, terminal_sheet
+from ..run import Run
+from ..storage import locked
+from .pool import default_jobs, refuse_other_runs, train_all
 
 DEMO_SEEDS, DATA_SEEDS = (0,), (0, 1, 2)
 PHANTOM = {"n_train": 60, "n_test": 20, "shape": "disc", "seed": 0}
@@ -63,7 +61,7 @@ def compare(
         UserError: bad options or data, or a run folder of other settings.
         CheckFailed: some runs failed; table and report hold the others.
     """
-    from accl_harness.report.document import write_comparison
+    from ..report.document import write_comparison
 
     beside = paper.paper_row(paper_row)
     if paper_settings and paper_row is None:
@@ -80,16 +78,25 @@ def compare(
         check_config(config)
     jobs = check_jobs(jobs, base, len(configs))
     command = command or command_line()
-    refuse_other_runs(configs)  # before the table of the earlier call could be written over
-    try:
-        train_all(configs, jobs=jobs)
-    finally:
-        results = collect(configs)
-        if any(results.values()):
-            table = build_table(results)
-            write_comparison(Path(base.out), configs, results, table, beside, paper_row, command)
-            show(table, beside, Path(base.out))
+    with alone_in(base.out):
+        refuse_other_runs(configs)  # before the table of the earlier call could be written over
+        try:
+            train_all(configs, jobs=jobs)
+        finally:
+            results = collect(configs)
+            if any(results.values()):
+                table, out = build_table(results), Path(base.out)
+                write_comparison(out, configs, results, table, beside, paper_row, command)
+                show(table, beside, out)
     return Path(base.out)
+
+
+def alone_in(out: str) -> AbstractContextManager[None]:
+    """Hold the folder of a comparison or a sweep, so that the same command never runs twice."""
+    return locked(
+        Path(out),
+        f"another process is at work in {out}: wait until it ends, or give another --out",
+    )
 
 
 def check_jobs(jobs: int | None, base: TrainConfig, runs: int) -> int:
@@ -186,18 +193,19 @@ def _for_method(base: TrainConfig, method: str, paper_settings: str | None) -> T
 
 def prepare_data(base: TrainConfig) -> TrainConfig:
     """`base` with data: a phantom set is written once into `OUT/phantom` where none was named."""
-    from accl_harness.data.dataset import load_split
-    from accl_harness.data.options import reading_options
+    from ..data.dataset import load_split
+    from ..data.options import reading_options
 
     if base.data is None:
-        root = Path(base.out) / "phantom"
-        if not root.is_dir():
-            from accl_harness.data.phantom import write_phantom
+        from ..data.phantom import write_phantom
 
-            partial = root.with_name("phantom.partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            write_phantom(partial, size=base.size, **PHANTOM)
-            partial.rename(root)
+        root = Path(base.out) / "phantom"
+        with alone_in(base.out):
+            if not root.is_dir():
+                partial = root.with_name("phantom.partial")
+                shutil.rmtree(partial, ignore_errors=True)
+                write_phantom(partial, size=base.size, **PHANTOM)
+                partial.rename(root)
         return base.replace(data=str(root))
     # Bad data shall be told before the first training, not by each of them.
     options = reading_options(base)
@@ -216,7 +224,7 @@ def collect(configs: Sequence[TrainConfig]) -> Results:
     trained = {config.method for config in configs}
     results: dict[str, dict[int, Mapping]] = {name: {} for name in METHODS if name in trained}
     for config in configs:
-        metrics = read_metrics(Path(config.out))
+        metrics = Run(config.out).metrics()
         if metrics is not None:
             results[config.method][config.seed] = metrics
     return results
@@ -237,4 +245,4 @@ def show(table: Mapping, beside: Mapping[str, float], out: Path) -> None:
     sheet = terminal_sheet(table, paper.METHOD_LABELS, beside)
     console.print(sheet.terminal("DSC x100 on the test images, mean ± spread over seeds"))
     for name in ("table.json", "table.md", "report.html"):
-        console.print(f"written: {out / name}", highlight=False, soft_wrap=True)
+        console.print(f"written: {out / name}", highlight=False, soft_wrap=True, markup=False)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from accl_harness.report.curves import read_curves, training_curves
-from accl_harness.report.figures import Case, panel, worst_cases
-from accl_harness.report.paper import METHOD_LABELS
+from ..run import Run
+from .curves import training_curves
+from .figures import Case, drawn, panel, worst_cases
+from .paper import METHOD_LABELS
 
 WORST = 6
 
@@ -17,12 +18,24 @@ WORST = 6
 def draw_run(out: Path, metrics: Mapping, dataset, masks: Sequence[np.ndarray]) -> None:
     """Writes `figures/worst.png`, and `figures/curves.png` where `out` holds a metrics.csv.
 
+    A figure that cannot be drawn is left out with a warning.
+
     Args:
         out: run or evaluation folder.
         metrics: content of its metrics.json.
         dataset: the images that were scored, with masks.
         masks: the predicted mask of each at its own size, uint8 {0, 1}.
     """
+    run = Run(out)
+    drawn(worst_panel, run.figures / "worst.png", metrics, dataset, masks)
+    rows = run.curves()
+    if rows:
+        runs = {metrics["method"]: [rows]}
+        drawn(training_curves, runs, run.figures / "curves.png", labels=METHOD_LABELS)
+
+
+def worst_panel(path: Path, metrics: Mapping, dataset, masks: Sequence[np.ndarray]) -> Path:
+    """Writes the images with the lowest DSC, the worst first; arguments as in `draw_run`."""
     method, dsc = metrics["method"], metrics["dsc_per_image"]
     label = METHOD_LABELS[method]
     cases = []
@@ -31,7 +44,4 @@ def draw_run(out: Path, metrics: Mapping, dataset, masks: Sequence[np.ndarray]) 
         image, truth = dataset.full_image(index), dataset.full_mask(index)
         cases.append(Case(name, image, truth, {method: masks[index]}, {method: dsc[name]}))
     title = f"{label}, seed {metrics['seed']}: worst cases"
-    panel(cases, {method: label}, out / "figures" / "worst.png", title=title)
-    if (out / "metrics.csv").is_file():
-        runs = {method: [read_curves(out / "metrics.csv")]}
-        training_curves(runs, out / "figures" / "curves.png", labels=METHOD_LABELS)
+    return panel(cases, {method: label}, path, title=title)

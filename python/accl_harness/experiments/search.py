@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from accl_harness.config import TrainConfig
-from accl_harness.errors import UserError
-from accl_harness.evaluation.metrics import mean
-from accl_harness.report.curves import read_curves
-from accl_harness.report.runs import train_all
+from ..config import TrainConfig
+from ..errors import Damaged, UserError
+from ..evaluation.metrics import mean
+from ..run import Run
+from ..storage import folder_name
+from .pool import train_all
 
 REACH = 10.0
 Plan = Callable[[TrainConfig, Sequence[float], Sequence[int]], list[TrainConfig]]
@@ -64,12 +65,17 @@ def search_alpha(
     space = optuna.distributions.FloatDistribution(
         min(alphas) / REACH, max(alphas) * REACH, log=True
     )
-    study = optuna.create_study(
-        storage=f"sqlite:///{Path(base.out).resolve() / 'optuna.db'}",
-        study_name=f"{base.method} on {Path(base.data).name}",
-        direction="maximize",
-        load_if_exists=True,
-    )
+    database = Path(base.out).resolve() / "optuna.db"
+    try:
+        study = optuna.create_study(
+            storage=f"sqlite:///{database}",
+            study_name=f"{base.method} on {folder_name(base.data)}",
+            direction="maximize",
+            load_if_exists=True,
+        )
+    except Exception as error:  # of SQLAlchemy, which is no dependency of ours
+        advice = "delete it and give the same command again; runs that are there are kept"
+        raise Damaged(database, f"cannot be read ({error})", advice) from error
     known = {trial.params["alpha"] for trial in study.trials}
     for alpha in alphas:
         if alpha not in known:
@@ -113,8 +119,8 @@ def _rounded(alpha: float) -> float:
 
 
 def _score(configs: Sequence[TrainConfig]) -> float:
-    last = [read_curves(Path(config.out) / "metrics.csv")[-1]["dsc"] for config in configs]
-    score = mean(last)
+    last = [rows[-1]["dsc"] for rows in (Run(config.out).curves() for config in configs) if rows]
+    score = mean(last) if len(last) == len(configs) else None
     if score is None or not math.isfinite(score):
         raise UserError(f"{configs[0].out}: has no validation DSC to search by")
     return score

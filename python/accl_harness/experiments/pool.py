@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -25,7 +24,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from accl_harness.errors import CheckFailed, UserError
+from ..config import changed_options
+from ..data.fingerprint import fingerprint
+from ..errors import CheckFailed, UserError
+from ..run import Run
 
 REFRESH_SECONDS = 0.5
 
@@ -37,16 +39,6 @@ def default_jobs(accelerator: str, runs: int) -> int:
     on_gpu = accelerator == "cuda" or (accelerator == "auto" and torch.cuda.is_available())
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(1 if on_gpu else cores or 1, runs))
-
-
-def is_finished(run: Path) -> bool:
-    """A run is finished once it has its scores."""
-    return (run / "metrics.json").is_file()
-
-
-def read_metrics(run: Path) -> dict | None:
-    """Content of the run's metrics.json, None before it is finished."""
-    return json.loads((run / "metrics.json").read_text()) if is_finished(run) else None
 
 
 def train_all(configs: Sequence, *, jobs: int) -> None:
@@ -62,7 +54,7 @@ def train_all(configs: Sequence, *, jobs: int) -> None:
             its traceback, the message names the first.
     """
     refuse_other_runs(configs)
-    todo = [config for config in configs if not is_finished(Path(config.out))]
+    todo = [config for config in configs if not Run(config.out).is_finished]
     if not todo:
         return
     for config in todo:
@@ -95,17 +87,14 @@ def refuse_other_runs(configs: Sequence) -> None:
     Raises:
         UserError: a run's folder holds one of other settings, or on other data.
     """
-    from accl_harness.config import changed_options, load_config
-    from accl_harness.data.fingerprint import fingerprint, refuse_other_data
-
     digests: dict[tuple[str, str], str] = {}
     for config in configs:
-        path = Path(config.out) / "config.yaml"
-        if not path.is_file():
+        run = Run(config.out)
+        if not run.config_file.is_file():
             continue
         changed = [
             f"{name} {then} there, {now} asked"
-            for name, (then, now) in changed_options(load_config(path), config).items()
+            for name, (then, now) in changed_options(run.config(), config).items()
         ]
         if changed:
             raise UserError(
@@ -115,7 +104,7 @@ def refuse_other_runs(configs: Sequence) -> None:
         data = (config.data, config.masks)
         if data not in digests:
             digests[data] = fingerprint(*data)
-        refuse_other_data(Path(config.out), config.data, digests[data])
+        run.refuse_other_data(config.data, digests[data])
 
 
 def _in_this_process(configs: Sequence, bars: _Bars) -> Iterator[tuple[object, object]]:
@@ -173,15 +162,15 @@ def _follow_parent() -> None:
 
 def _train(config) -> None:
     """One training, from the start or from its last checkpoint; its output goes to the log."""
-    from accl_harness.training import run_training
+    from . import single
 
     with (
-        log_path(Path(config.out)).open("a", encoding="utf-8") as log,
+        log_path(Path(config.out)).open("a", encoding="utf-8", errors="backslashreplace") as log,
         contextlib.redirect_stdout(log),
         contextlib.redirect_stderr(log),
     ):
         try:
-            run_training(config, resume=True)
+            single.run_training(config, resume=True)
         except UserError:
             raise
         except Exception:
@@ -224,7 +213,7 @@ class _Bars:
             self.running[config.out] = config
 
     def finish(self, config, error) -> None:
-        metrics = read_metrics(Path(config.out))
+        metrics = Run(config.out).metrics()
         with self.lock:
             self.running.pop(config.out)
             self.finished_epochs += config.epochs
@@ -244,13 +233,10 @@ class _Bars:
         self.refresh()
 
     def refresh(self) -> None:
-        from accl_harness.report.curves import read_curves
-
         with self.lock:
             epochs = self.finished_epochs
             for out in self.running:
-                path = Path(out) / "metrics.csv"
-                rows = read_curves(path) if path.is_file() else []
+                rows = Run(out).curves()
                 epochs += len(rows)
                 dsc = rows[-1].get("dsc", float("nan")) if rows else float("nan")
                 last = f"DSC {100 * dsc:.0f}" if dsc == dsc else ""

@@ -1,0 +1,1 @@
+"""What drives training, evaluation and report together: one run, and many side by side."""

@@ -1,0 +1,199 @@
+"""One run from data to scores, and the scoring of a run that is there already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ..config import TrainConfig, check_config
+from ..data.fingerprint import fingerprint
+from ..data.options import Slices
+from ..errors import UserError
+from ..evaluation.evaluate import load_test, same_mask_warning, score_run
+from ..report.single import draw_run
+from ..run import Run, ScoreFolder
+from ..storage import folder_name
+from ..training.curves import Row
+from ..training.inference import TrainedRun, load_run
+from ..training.session import run_to_write, training_session
+
+FACTS = ("seconds", "annotation_ratio", "bounds", "warnings")
+"""What only the training knows and metrics.json holds."""
+
+
+def run_training(
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+    on_epoch: Callable[[Row], None] | None = None,
+) -> Path:
+    """Train, and score the result on the test split.
+
+    Args:
+        config: all options; ``data`` and ``out`` must be set.
+        resume: go on from the last checkpoint in ``config.out``; start where there is none;
+            leave a finished run as it is.
+        quiet: show nothing on the terminal.
+        on_epoch: called with the row of metrics.csv after each epoch.
+
+    Returns:
+        The run folder, see :mod:`accl_harness.run`.
+
+    Raises:
+        UserError: bad options or data, ``out`` not empty without ``resume``, a run of other
+            options or data to resume, another process that trains there, a full disk.
+    """
+    check_config(config)
+    run = run_to_write(config, resume)
+    if run.is_finished:
+        return run.folder
+    test = load_test(config)  # now, so that bad test images fail before the training
+    with training_session(config, resume=resume, quiet=quiet) as session:
+        session.train(on_epoch)
+        if session.writes:
+            session.progress.say("scoring the test images")
+            trained = session.trained()
+            metrics = evaluate_run(trained, test, out=run.folder, training=trained.facts)
+            for warning in metrics["warnings"]:
+                if warning not in trained.facts["warnings"]:
+                    session.progress.warn(warning)
+        session.finish()
+    return run.folder
+
+
+def evaluate_run(
+    run: Path | str | TrainedRun,
+    dataset,
+    *,
+    out: Path | None = None,
+    training: Mapping | None = None,
+) -> dict:
+    """Score a run on a data set, see :func:`~accl_harness.evaluation.evaluate.score_run`.
+
+    Args:
+        run: run folder, or a trained network.
+        dataset: ``data.Dataset`` with masks.
+        out: where to write ``metrics.json``, ``per_image.csv``, ``predictions/`` and ``figures/``
+            (worst cases; curves where ``out`` is the run itself); None writes nothing.
+        training: what only the training knows. What is not given is taken from the run's own
+            metrics.json or checkpoint, or is None.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        UserError: no run there, or the data set has no masks.
+    """
+    folder = Path(run) if isinstance(run, Path | str) else None
+    trained = load_run(folder) if folder is not None else run
+    known = Run(folder or trained.config.out).metrics() or trained.facts
+    facts = {key: known[key] for key in FACTS if key in known} | dict(training or {})
+    evaluation = score_run(trained, dataset, facts)
+    if out is not None:
+        target = ScoreFolder(out)
+        target.folder.mkdir(parents=True, exist_ok=True)
+
+        def draw() -> None:
+            draw_run(target.folder, evaluation.metrics, dataset, evaluation.masks)
+
+        evaluation.write(target, dataset, draw)
+    return evaluation.metrics
+
+
+def evaluate(
+    run: Path,
+    data: Path | None = None,
+    *,
+    split: str = "test",
+    masks: str | None = None,
+    mask_threshold: float | None = None,
+    mask_value: int | None = None,
+    mask_suffix: str | None = None,
+    slices: Slices | None = None,
+    out: Path | None = None,
+) -> dict:
+    """`accl evaluate`: score a run on `data/split` and prints the scores.
+
+    Args:
+        run: run folder of a finished or interrupted training.
+        data: data set root; None scores on the data of the training.
+        split: `test` or `train`.
+        masks: name of the mask folder; None keeps the training's.
+        mask_threshold: mask values above it are the object; None keeps the training's on the
+            training's data and wants masks of 0 and one other value elsewhere.
+        mask_value: mask values equal to it are the object; None as for `mask_threshold`.
+        mask_suffix: what the masks' names have behind the images'; None keeps the training's.
+        slices: axis of a volume's slices; None keeps the training's.
+        out: folder for metrics.json, per_image.csv and predictions/; None writes to
+            `RUN/evaluation/<data>-<split>`, so the training's own metrics.json stays.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        UserError: no run, bad data, `out` is the run folder itself or holds the scores of other
+            data.
+    """
+    config = Run(run).config()
+    root = Path(data if data is not None else config.data)
+    if out is not None and Path(out).resolve() == Path(run).resolve():
+        raise UserError(f"--out: {out} is the run itself, whose own scores would be lost")
+    if mask_threshold is not None and mask_value is not None:
+        raise UserError("mask_threshold and mask_value both choose the object; give one of them")
+    dataset = load_test(
+        config,
+        data,
+        split=split,
+        masks=masks,
+        mask_threshold=mask_threshold,
+        mask_value=mask_value,
+        mask_suffix=mask_suffix,
+        slices=slices,
+    )
+    digest = fingerprint(root, masks or config.masks)
+    inside = Path(run) / "evaluation" / f"{folder_name(root)}-{split}"
+    target = ScoreFolder(out if out is not None else inside)
+    target.refuse_other_data(root, digest)
+    metrics = evaluate_run(Path(run), dataset, out=target.folder)
+    target.record_data(root, digest)
+    _print_scores(metrics, dataset, target.folder)
+    return metrics
+
+
+def _print_scores(metrics: Mapping, dataset, target: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    def percent(value):
+        return "-" if value is None else f"{100 * value:.1f}"
+
+    table = Table(title=f"{metrics['method']}, seed {metrics['seed']}: {metrics['images']} images")
+    table.add_column("score")
+    table.add_column("value", justify="right")
+    low, high = metrics["dsc_interval"] or (None, None)
+    table.add_row("DSC x100", percent(metrics["dsc"]))
+    table.add_row("  95 % interval over images", f"{percent(low)} to {percent(high)}")
+    if metrics["dsc_3d"] is not None:
+        table.add_row("DSC x100 by volume", percent(metrics["dsc_3d"]))
+    for key in ("hd95", "asd"):
+        value = "-" if metrics[key] is None else f"{metrics[key]:.2f}"
+        table.add_row(f"{key.upper()} ({metrics['distance_unit']})", value)
+    table.add_row("precision x100", percent(metrics["precision"]))
+    table.add_row("recall x100", percent(metrics["recall"]))
+    ratio = metrics["size_ratio"]
+    table.add_row("size ratio", "-" if ratio is None else f"{ratio:.2f}")
+    rank = metrics["size_correlation"]
+    table.add_row("rank correlation of sizes", "-" if rank is None else f"{rank:.2f}")
+    if metrics["likeness"] is not None:
+        table.add_row("DSC between predictions x100", percent(metrics["likeness"]))
+        table.add_row("DSC between true masks x100", percent(metrics["likeness_of_masks"]))
+    console = Console()
+    console.print(table)
+    for warning in same_mask_warning(metrics):
+        console.print(warning, style="yellow", markup=False)
+    if not any(np.any(dataset.full_mask(i)) for i in range(len(dataset.names))):
+        console.print("no mask holds an object: DSC 1 means that nothing was predicted, no more")
+    console.print(f"written to {target}", highlight=False, soft_wrap=True, markup=False)

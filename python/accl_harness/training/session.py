@@ -1,0 +1,159 @@
+"""A training in its run folder: its lock, its checkpoints, its curves, what a person sees of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+
+from ..config import TrainConfig, changed_options
+from ..data.dataset import Dataset, load_split, split_validation
+from ..data.fingerprint import fingerprint
+from ..data.options import reading_options
+from ..errors import UserError
+from ..run import Run
+from ..storage import disk_errors
+from .curves import Curves, Row
+from .inference import TrainedRun
+from .initial import start_from
+from .loop import Trainer
+from .ops import load_ops
+from .progress import Progress
+from .runtime import launch
+
+
+class Session:
+    """A training under way, the only one in its folder."""
+
+    def __init__(self, run: Run, trainer: Trainer, progress: Progress):
+        self.run = run
+        self.trainer = trainer
+        self.progress = progress
+        self.writes = trainer.fabric.is_global_zero
+        """Whether this process is the one that writes."""
+
+    def train(self, on_epoch: Callable[[Row], None] | None = None) -> None:
+        """Train all epochs that are left; ``on_epoch`` is called with the row of each."""
+        trainer, progress = self.trainer, self.progress
+        epochs, every = trainer.config.epochs, trainer.config.checkpoint_every
+        curves = None
+        if self.writes:
+            curves = Curves(self.run, trainer.epoch, trainer.config.tensorboard)
+        progress.start(trainer.epoch)
+        for warning in trainer.watch.note(trainer.data_warnings):
+            progress.warn(warning)
+        try:
+            while trainer.epoch < epochs:
+                row = trainer.train_epoch(progress.step)
+                for warning in trainer.watch.check(row):
+                    progress.warn(f"epoch {row['epoch']}: {warning}")
+                progress.epoch(row)
+                if curves is None:
+                    continue
+                curves.add(row)
+                if row["epoch"] % every == 0 or row["epoch"] == epochs:
+                    self.run.save_checkpoint(trainer.state_dict(), trainer.config)
+                if on_epoch is not None:
+                    on_epoch(row)
+        finally:
+            if curves is not None:
+                curves.close()
+
+    def trained(self) -> TrainedRun:
+        """The network as it is now, with what only the training knows."""
+        trainer = self.trainer
+        facts = {
+            "seconds": round(trainer.seconds, 3),
+            "annotation_ratio": trainer.annotation_ratio,
+            "bounds": None if trainer.bounds is None else list(trainer.bounds),
+            "warnings": trainer.watch.issued,
+        }
+        generator = trainer.state.generator.eval()
+        return TrainedRun(trainer.config, generator, trainer.fabric.device, trainer.epoch, facts)
+
+    def finish(self) -> None:
+        """Drop what only an unfinished run needs, and wait for the other processes."""
+        if self.writes:
+            self.run.drop_previous_checkpoint()
+        self.trainer.fabric.barrier()
+
+
+@contextmanager
+def training_session(config: TrainConfig, *, resume: bool, quiet: bool) -> Iterator[Session]:
+    """Make everything ready to train, from the start or from the run's last checkpoint.
+
+    Bad input is told before anything is written. Where several processes train together, all of
+    them enter.
+
+    Args:
+        config: options that :func:`~accl_harness.config.check_config` has let pass.
+        resume: go on from the last checkpoint in ``config.out``; start where there is none.
+        quiet: show nothing on the terminal.
+
+    Raises:
+        UserError: bad data, a folder that :func:`run_to_write` refuses, or one in which another
+            process trains, a full disk.
+    """
+    run = run_to_write(config, resume)
+    digest = fingerprint(config.data, config.masks)
+    train, validation = _load_training(config)
+    ops = load_ops(config.backend)
+    fabric = launch(config)
+    trainer = Trainer(config, train, validation, ops, fabric)
+    if config.init and not run.has_checkpoint:
+        trainer.data_warnings += start_from(config.init, config, trainer.state)
+    with run.locked() if fabric.is_global_zero else nullcontext():
+        if fabric.is_global_zero:
+            run_to_write(config, resume)  # another process may have been here meanwhile
+        checkpoint = run.load_checkpoint(fabric.device)
+        if checkpoint is not None:
+            trainer.load_state_dict(checkpoint)
+        with disk_errors(run.folder):
+            if fabric.is_global_zero:
+                for folder in (run.checkpoint.parent, run.figures, run.predictions):
+                    folder.mkdir(parents=True, exist_ok=True)
+                run.save_config(config)
+                run.record_data(config.data, digest)
+            visible = fabric.is_global_zero and not quiet
+            with Progress(config, trainer.data.steps, visible) as progress:
+                yield Session(run, trainer, progress)
+
+
+def run_to_write(config: TrainConfig, resume: bool) -> Run:
+    """The run that ``config.out`` names, if it may be written to.
+
+    Raises:
+        UserError: ``data`` or ``out`` is missing, the folder is not empty without ``resume``, or
+            holds a run of other options or data.
+    """
+    if config.data is None:
+        raise UserError("data is missing: name the data set's folder with --data")
+    if config.out is None:
+        raise UserError("out is missing: name the run folder with --out")
+    run = Run(config.out)
+    if run.folder.exists() and not run.folder.is_dir():
+        raise UserError(f"{run.folder} is a file; --out wants a folder")
+    if run.is_empty:
+        return run
+    if not resume:
+        raise UserError(
+            f"{run.folder} is not empty: give another --out, or --resume to go on with it"
+        )
+    if run.has_checkpoint:
+        for name, (then, now) in changed_options(run.config(), config).items():
+            raise UserError(
+                f"{run.folder} was trained with {name} {then}, not {now}: resume it with the same "
+                "options, or give another --out"
+            )
+        run.refuse_other_data(config.data, fingerprint(config.data, config.masks))
+    return run
+
+
+def _load_training(config: TrainConfig) -> tuple[Dataset, Dataset | None]:
+    """Training and validation images."""
+    train = load_split(
+        config.data, "train", weak=config.weak, limit=config.limit, **reading_options(config)
+    )
+    train, validation = split_validation(train, config.validation, config.seed)
+    if validation is not None and validation.masks is None:
+        raise UserError("validation needs masks, the training set has weak labels alone")
+    return train, validation
