@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import statistics
 import time
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from .config import make_config
 from .errors import CheckFailed, UserError
+from .storage import write_text
 
 TOLERANCE = 1e-4
 
@@ -233,7 +235,8 @@ def _show(rows: list[dict[str, object]], title: str) -> None:
 
 
 def _write(path: Path, rows: list[dict[str, object]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

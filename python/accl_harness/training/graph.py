@@ -50,10 +50,13 @@ class GraphedStep:
             self._eager(batch)
             self.warm_steps += is_full
         else:
-            _copy(batch, self.static)
-            self.graph.replay()
-            losses, overlaps, shares = self.record
-            self.step.records.append(Record(losses.clone(), overlaps.clone(), shares))
+            self._replay(batch)
+
+    def _replay(self, batch: Batch) -> None:
+        _copy(batch, self.static)
+        self.graph.replay()
+        losses, overlaps, shares = self.record
+        self.step.records.append(Record(losses.clone(), overlaps.clone(), shares))
 
     def _eager(self, batch: Batch) -> None:
         # On the stream of the recording, so that the caching allocator and cuDNN meet it there.
