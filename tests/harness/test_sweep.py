@@ -5,7 +5,7 @@ import json
 import pytest
 from accl_harness.config import make_config
 from accl_harness.data.phantom import write_phantom
-from accl_harness.errors import UserError
+from accl_harness.errors import Damaged, UserError
 from accl_harness.experiments.sweep import collect, plan, sweep
 from accl_harness.report.sweep import shades
 from accl_harness.run import Run
@@ -139,3 +139,11 @@ def test_shades_go_from_dark_to_light():
     assert light == sorted(light)
     assert len(set(colours.values())) == 3
     assert len(shades(["only"])) == 1
+
+
+def test_a_damaged_record_of_trials_says_what_to_do(data, tmp_path):
+    (tmp_path / "optuna.db").write_bytes(b"no database" * 100)
+    with pytest.raises(Damaged, match=r"optuna\.db cannot be read .*: delete it and give the same"):
+        sweep(tiny(data, tmp_path), alphas=[0.01], search=1, seeds=[0], jobs=1)
+    (tmp_path / "optuna.db").unlink()
+    sweep(tiny(data, tmp_path), alphas=[0.01], search=1, seeds=[0], jobs=1)

@@ -64,10 +64,8 @@ def compare(
     from ..report.document import write_comparison
 
     beside = paper.paper_row(paper_row)
-    if paper_settings and paper_row is None:
-        raise UserError("--paper-settings: wanted --paper-row as well, which says whose settings")
-    if paper_settings and base.alpha is not None:
-        raise UserError("--paper-settings: wanted no --alpha, only --alpha-scale")
+    if paper_settings:
+        _check_paper_settings(base, paper_row)
     if not base.out:
         raise UserError("--out: wanted the folder of the comparison")
     if seeds is None:
@@ -89,6 +87,13 @@ def compare(
                 write_comparison(out, configs, results, table, beside, paper_row, command)
                 show(table, beside, out)
     return Path(base.out)
+
+
+def _check_paper_settings(base: TrainConfig, paper_row: str | None) -> None:
+    if paper_row is None:
+        raise UserError("--paper-settings: wanted --paper-row as well, which says whose settings")
+    if base.alpha is not None:
+        raise UserError("--paper-settings: wanted no --alpha, only --alpha-scale")
 
 
 def alone_in(out: str) -> AbstractContextManager[None]:

@@ -65,28 +65,8 @@ def search_alpha(
     space = optuna.distributions.FloatDistribution(
         min(alphas) / REACH, max(alphas) * REACH, log=True
     )
-    database = Path(base.out).resolve() / "optuna.db"
-    try:
-        study = optuna.create_study(
-            storage=f"sqlite:///{database}",
-            study_name=f"{base.method} on {folder_name(base.data)}",
-            direction="maximize",
-            load_if_exists=True,
-        )
-    except Exception as error:  # of SQLAlchemy, which is no dependency of ours
-        advice = "delete it and give the same command again; runs that are there are kept"
-        raise Damaged(database, f"cannot be read ({error})", advice) from error
-    known = {trial.params["alpha"] for trial in study.trials}
-    for alpha in alphas:
-        if alpha not in known:
-            study.add_trial(
-                optuna.trial.create_trial(
-                    params={"alpha": alpha},
-                    distributions={"alpha": space},
-                    value=_score(plan(base, [alpha], seeds)),
-                    user_attrs={"grid": True},
-                )
-            )
+    study = _open_study(base)
+    _add_grid(study, alphas, space, lambda alpha: _score(plan(base, [alpha], seeds)))
 
     def searched(state) -> list:
         return [t for t in study.get_trials(states=[state]) if "grid" not in t.user_attrs]
@@ -111,6 +91,39 @@ def search_alpha(
         configs = plan(base, [_rounded(alpha)], seeds)
         train_all(configs, jobs=min(jobs, len(configs)))
         study.tell(number, _score(configs))
+
+
+def _add_grid(study, alphas: Sequence[float], space, score: Callable[[float], float]) -> None:
+    """The grid's alphas as trials that are done, each once."""
+    import optuna
+
+    known = {trial.params["alpha"] for trial in study.trials}
+    for alpha in alphas:
+        if alpha not in known:
+            trial = optuna.trial.create_trial(
+                params={"alpha": alpha},
+                distributions={"alpha": space},
+                value=score(alpha),
+                user_attrs={"grid": True},
+            )
+            study.add_trial(trial)
+
+
+def _open_study(base: TrainConfig):
+    """The trials of this and of earlier calls, kept in `OUT/optuna.db`."""
+    import optuna
+
+    database = Path(base.out).resolve() / "optuna.db"
+    try:
+        return optuna.create_study(
+            storage=f"sqlite:///{database}",
+            study_name=f"{base.method} on {folder_name(base.data)}",
+            direction="maximize",
+            load_if_exists=True,
+        )
+    except Exception as error:  # of SQLAlchemy, which is no dependency of ours
+        advice = "delete it and give the same command again; runs that are there are kept"
+        raise Damaged(database, f"cannot be read ({error})", advice) from error
 
 
 def _rounded(alpha: float) -> float:

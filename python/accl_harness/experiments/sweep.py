@@ -46,19 +46,8 @@ def sweep(
     """
     if not base.out:
         raise UserError("--out: wanted the folder of the sweep")
-    if not METHODS[base.method].accl:
-        able = ", ".join(name for name, method in METHODS.items() if method.accl)
-        raise UserError(f"--method: wanted one that alpha weighs ({able}), got {base.method}")
-    alphas = list(paper.ALPHA_STUDY[base.method] if alphas is None else alphas)
-    if not alphas or len(set(alphas)) != len(alphas) or not all(alpha > 0 for alpha in alphas):
-        raise UserError(f"--alphas: wanted different numbers above 0, got {alphas}")
-    if search < 0:
-        raise UserError(f"--search: wanted 0 or more trials, got {search}")
-    if search and not base.validation:
-        raise UserError(
-            "--search: wanted --validation above 0 as well, such as 0.2: the search goes by "
-            "validation images, never by test images"
-        )
+    alphas = _checked_alphas(base, alphas)
+    _check_search(base, search)
     if seeds is None:
         seeds = DATA_SEEDS if base.data else DEMO_SEEDS
     base = prepare_data(base)
@@ -81,6 +70,26 @@ def sweep(
                 kept, notes = (None, []) if found is None else (asdict(found), [found.sentence()])
                 write_sweep(base, configs, results, command, kept, notes)
     return Path(base.out)
+
+
+def _checked_alphas(base: TrainConfig, alphas: Sequence[float] | None) -> list[float]:
+    if not METHODS[base.method].accl:
+        able = ", ".join(name for name, method in METHODS.items() if method.accl)
+        raise UserError(f"--method: wanted one that alpha weighs ({able}), got {base.method}")
+    alphas = list(paper.ALPHA_STUDY[base.method] if alphas is None else alphas)
+    if not alphas or len(set(alphas)) != len(alphas) or not all(alpha > 0 for alpha in alphas):
+        raise UserError(f"--alphas: wanted different numbers above 0, got {alphas}")
+    return alphas
+
+
+def _check_search(base: TrainConfig, search: int) -> None:
+    if search < 0:
+        raise UserError(f"--search: wanted 0 or more trials, got {search}")
+    if search and not base.validation:
+        raise UserError(
+            "--search: wanted --validation above 0 as well, such as 0.2: the search goes by "
+            "validation images, never by test images"
+        )
 
 
 def plan(base: TrainConfig, alphas: Sequence[float], seeds: Sequence[int]) -> list[TrainConfig]:

@@ -22,6 +22,7 @@ from .table import Results, main_sheet, markdown_report, seed_sheet
 
 PANEL_ROWS = 6
 WORST = 8
+MEAN = "DSC x100, mean ± spread over the seeds."
 
 
 def write_comparison(
@@ -34,6 +35,7 @@ def write_comparison(
     command: str,
 ) -> None:
     """Writes everything under `out` from the finished runs; `results` may lack some runs."""
+    write_json(out / "table.json", table)
     results = {method: runs for method, runs in results.items() if runs}
     folders = {
         (config.method, config.seed): Path(config.out)
@@ -50,14 +52,10 @@ def write_comparison(
     data = folder_name(configs[0].data)
     title = f"{len(results)} methods on {data}"
     seeds = sorted({seed for runs in results.values() for seed in runs})
-    lead = (
-        f"{data}, {len(dataset)} test images, preset {configs[0].preset}, "
-        f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}. "
-        "DSC x100, mean ± spread over the seeds."
-    )
+    count = f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}"
+    lead = f"{data}, {len(dataset)} test images, preset {configs[0].preset}, {count}. {MEAN}"
     main = main_sheet(table, paper.METHOD_LABELS, beside)
     single = seed_sheet(table, paper.METHOD_LABELS)
-    write_json(out / "table.json", table)
     sheets = {"": main, "Single runs": single}
     write_text(out / "table.md", markdown_report(title, sheets, settings, notes, cautions))
     blocks = [
