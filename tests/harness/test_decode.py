@@ -131,6 +131,12 @@ def test_tiff_of_any_number_type(tmp_path, byteorder, kind):
     assert read_image(tmp_path / "a.tif").array.dtype.isnative
 
 
+@pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "tiff_adobe_deflate", "zstd"])
+def test_tiff_of_any_compression(tmp_path, compression):
+    Image.fromarray(MASK * 200).save(tmp_path / "a.tif", compression=compression)
+    assert mask_of(tmp_path / "a.tif") == MASK.tolist()
+
+
 @pytest.mark.parametrize("compression", [None, "group4", "tiff_lzw", "tiff_adobe_deflate"])
 def test_tiff_of_one_bit(tmp_path, compression):
     Image.fromarray(MASK > 0).save(tmp_path / "a.tif", compression=compression)

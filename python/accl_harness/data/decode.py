@@ -156,8 +156,8 @@ def read_tiff(path: Path) -> Picture:
             return _pillow_pages(path, page)
         try:
             array, axes = series.asarray(), series.axes
-        except (ValueError, NotImplementedError) as error:
-            if "imagecodecs" not in str(error):
+        except (ValueError, NotImplementedError, ImportError) as error:
+            if "imagecodecs" not in str(error) and not isinstance(error, ImportError):
                 raise
             picture = _pillow_pages(path, page)
             picture.white_is_zero = white_is_zero
