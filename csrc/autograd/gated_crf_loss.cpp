@@ -13,8 +13,8 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
-ACCL_OP(gated_crf_loss, "gated_crf_loss")
-ACCL_OP(gated_crf_gather, "_gated_crf_gather")
+ACCL_OP(gated_crf_loss, decltype(gated_crf_loss), "gated_crf_loss")
+ACCL_OP(gated_crf_gather, decltype(gated_crf_gather), "_gated_crf_gather")
 
 struct Window {
   at::Tensor image;

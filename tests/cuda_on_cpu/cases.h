@@ -159,11 +159,15 @@ class Checker {
     if (got != wanted) fail(what + " is not bit for bit the same");
   }
 
-  // Runs `work`, which must be one launch.
-  void one_launch(const std::string& what, const std::function<int()>& work) {
+  // Runs `work`, which must be so many launches.
+  void launches(int count, const std::string& what, const std::function<int()>& work) {
     const int before = cuda_on_cpu::pool().launches;
     if (work() != 0) fail(what + " reports an error");
-    if (cuda_on_cpu::pool().launches != before + 1) fail(what + " is not one launch");
+    if (cuda_on_cpu::pool().launches == before + count) return;
+    fail(what + " is not " + std::to_string(count) + " launch" + (count > 1 ? "es" : ""));
+  }
+  void one_launch(const std::string& what, const std::function<int()>& work) {
+    launches(1, what, work);
   }
 };
 

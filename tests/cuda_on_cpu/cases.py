@@ -1,7 +1,7 @@
 """Cases for the CUDA sources on CPU threads: inputs, and what the float64 reference makes of them.
 
-``python cases.py scores|pixels OUT [--few]`` writes a file that cases.h reads: for each case its
-number of fields, then name length, byte length, name and bytes of each field.
+``python cases.py scores|pixels|pairs OUT [--few]`` writes a file that cases.h reads: for each case
+its number of fields, then name length, byte length, name and bytes of each field.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -364,6 +365,16 @@ def pixel_cases(few: bool) -> Iterator[Fields]:
         yield scaled.finish("ce", scale=256.0)
 
 
+# ------------------------------------------------------------------------------------------------
+# Pairs of pixels
+
+
+def pair_cases(few: bool) -> Iterator[Fields]:
+    from pair_cases import pair_cases as cases
+
+    return cases(sys.modules[__name__], few)
+
+
 def write(path: Path, cases: Iterator[Fields]) -> None:
     with path.open("wb") as file:
         for fields in cases:
@@ -374,9 +385,9 @@ def write(path: Path, cases: Iterator[Fields]) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=["scores", "pixels"])
+    parser.add_argument("kind", choices=["scores", "pixels", "pairs"])
     parser.add_argument("out", type=Path)
     parser.add_argument("--few", action="store_true", help="a selection, for slow sanitizers")
     options = parser.parse_args()
-    make = score_cases if options.kind == "scores" else pixel_cases
+    make = {"scores": score_cases, "pixels": pixel_cases, "pairs": pair_cases}[options.kind]
     write(options.out, make(options.few))
