@@ -153,6 +153,18 @@ struct Sums {
     any = false;
   }
 
+  // Short sums first: a long one in float loses digits.
+  __device__ __forceinline__ void add(const Sums& row) {
+#pragma unroll
+    for (int c = 0; c < kValues; ++c) {
+      received[c] += row.received[c];
+      given[c] += row.given[c];
+    }
+    received_rest += row.received_rest;
+    given_rest += row.given_rest;
+    any = any || row.any;
+  }
+
   // Selected, not multiplied: what stands in a pixel without the role may be NaN.
   __device__ __forceinline__ void add(T k, unsigned char role, const T (&x)[kValues], T rest,
                                       bool two_sided) {
@@ -198,6 +210,8 @@ __device__ __forceinline__ void walk(const GatedCrfArguments& a, const Plan<T>& 
   const int64_t of_image = p.image * a.channels * a.pixels;
   const int64_t i = of_image + (p.z * a.size[1] + p.y) * a.size[2] + p.x;
   for (int row = 0; row < part.rows; ++row) {
+    Sums<T, kValues> of_row;
+    of_row.clear();
     for (int column = 0; column < part.columns; ++column) {
       const int dy = part.top + row, dx = part.left + column;
       if (part.z == 0 && dy == 0 && dx == 0) continue;
@@ -217,8 +231,9 @@ __device__ __forceinline__ void walk(const GatedCrfArguments& a, const Plan<T>& 
       T x[kValues];
 #pragma unroll
       for (int c = 0; c < kValues; ++c) x[c] = stage.values[c * kStaged<T> + at];
-      sums->add(k, role, x, a.classes == 1 ? T(1) - x[0] : T(1), plan.two_sided);
+      of_row.add(k, role, x, a.classes == 1 ? T(1) - x[0] : T(1), plan.two_sided);
     }
+    sums->add(of_row);
   }
 }
 
