@@ -10,13 +10,13 @@ from typing import Any, Literal
 from .data.options import (
     CRFOptions,
     ImageAugmentation,
-    ReferenceKind,
     ReferenceOptions,
     Slices,
     WeakOptions,
 )
+from .defaults import MethodDefaults
 from .errors import UserError
-from .methods import METHODS, PAPER_BOUNDS, Method
+from .methods import METHODS, PAPER_BOUNDS
 
 MethodName = Literal[
     "weak_ce",
@@ -32,13 +32,12 @@ MethodName = Literal[
 PresetName = Literal["small", "paper", "demo"]
 BoundsName = Literal["training", "none", "paper_disc", "paper_cup", "paper_lv", "paper_pupil"]
 
-SIZE_WEIGHT = 0.01
 MIN_ACCL_SIZE = 24
 """The smallest size of which D makes a score: 24, 12, 6, 3, 2, 1."""
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(MethodDefaults):
     """One training run."""
 
     data: str | None = None
@@ -75,7 +74,7 @@ class TrainConfig:
     """Weak labels."""
     references: ReferenceOptions = field(default_factory=ReferenceOptions)
     """Reference masks of the discriminator."""
-    augment: ImageAugmentation = field(default_factory=ImageAugmentation)
+    augment: ImageAugmentation = field(default_factory=lambda: ImageAugmentation(shift=None))
     """Random moves of the training images with their labels and reference masks."""
     crf: CRFOptions = field(default_factory=CRFOptions)
     """Gated CRF; ``--crf W`` is short for ``--crf.weight W``."""
@@ -92,8 +91,9 @@ class TrainConfig:
     """Batch norm at test: statistics of the image itself, or running averages."""
     dropout: float = 0.5
     """In the decoder blocks next to the innermost."""
-    prior: float = 0.02
-    """Initial foreground probability: the bias of the last layer is its logit."""
+    prior: float | None = None
+    """Initial foreground probability: the bias of the last layer is its logit; null: the share of
+    the image that the reference masks' objects take."""
     pad: bool = False
     """Pad inside the network where the depth cannot halve the size."""
 
@@ -120,6 +120,9 @@ class TrainConfig:
     size_prior: float | None = None
     """Weight of the soft size prior, which draws each image's size to the reference masks' (mean
     and deviation of their logarithm), 0 for off; default: 0.1 for accl_crf, else 0."""
+    size_balance: float | None = None
+    """Weight of the term that holds the mean size over the training images at the reference
+    masks', 0 for off; default: 3 for accl_crf, else 0."""
     conditional: bool | None = None
     """The discriminator sees the image beside the mask. With masks of other images that can teach
     it that what follows the image's edges is no reference mask; then try false. Default: false for
@@ -150,70 +153,6 @@ class TrainConfig:
     tensorboard: bool = True
     """Write the curves for TensorBoard as well."""
 
-    @property
-    def table_row(self) -> Method:
-        """What the method's name stands for."""
-        return METHODS[self.method]
-
-    @property
-    def accl_weight(self) -> float:
-        """alpha of eq. (4), 0 where ACCL is off."""
-        if self.alpha is not None:
-            return self.alpha
-        row = self.table_row
-        scale = self.alpha_scale if row.in_paper else 1.0
-        return scale * row.alpha if row.accl else 0.0
-
-    @property
-    def penalty_weight(self) -> float:
-        """Weight of the size penalty, 0 where it is off."""
-        if self.size_weight is not None:
-            return self.size_weight
-        return SIZE_WEIGHT if self.table_row.size else 0.0
-
-    @property
-    def crf_weight(self) -> float | None:
-        """Weight of the gated CRF, 0 where it is off; None: by ``crf.cost``."""
-        if self.crf.weight is not None:
-            return self.crf.weight
-        return None if self.table_row.crf and self.crf.cost > 0 else 0.0
-
-    @property
-    def prior_weight(self) -> float:
-        """Weight of the soft size prior, 0 where it is off."""
-        return self.table_row.size_prior if self.size_prior is None else self.size_prior
-
-    @property
-    def sees_image(self) -> bool:
-        """Whether the discriminator sees the image."""
-        return self.table_row.conditional if self.conditional is None else self.conditional
-
-    @property
-    def softening(self) -> float:
-        """Standard deviation of the reference masks' blur in pixels."""
-        return self.table_row.soften if self.soften is None else self.soften
-
-    @property
-    def noise(self) -> float:
-        """Standard deviation of the noise on what the discriminator sees."""
-        return self.table_row.noise if self.d_noise is None else self.d_noise
-
-    @property
-    def uses_references(self) -> bool:
-        """Whether any term asks the reference masks."""
-        return self.accl_weight > 0 or self.asks_masks
-
-    @property
-    def asks_masks(self) -> bool:
-        """Whether a term's numbers are measured on the reference masks."""
-        return self.prior_weight > 0 or self.crf_weight is None
-
-    @property
-    def reference_kind(self) -> ReferenceKind:
-        """What D sees as real."""
-        named = "folder" if self.references.folder else None
-        return self.references.kind or named or self.table_row.reference_kind
-
     def replace(self, **changes: Any) -> TrainConfig:
         """A copy with some options changed."""
         return dataclasses.replace(self, **changes)
@@ -227,6 +166,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "depth": 8,
         "epochs": 200,
         "prior": 0.5,
+        "augment": ImageAugmentation(),
         "checkpoint_every": 10,
     },
     "demo": {
@@ -235,14 +175,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": 4,
         "lr": 1e-3,
         "prior": 0.25,
+        "augment": ImageAugmentation(),
         "alpha_scale": 10.0,
     },
 }
 """What each preset changes of :class:`TrainConfig`'s defaults (those are preset ``small``).
 
-``prior`` of ``small``: the share of the pixels that a small object takes up. With the foreground
-alone labelled, nothing but the constraint lowers a probability; from 0.5 the sigmoid saturates
-before D can act, while far below the object's share the object is found late or not at all.
+``small`` measures ``prior`` and ``augment.shift`` on the masks. With the foreground alone labelled,
+nothing but the constraint lowers a probability: from 0.5 the sigmoid saturates before D can act,
+while far below the object's share the object is found late or not at all. Without moves a few
+labels at about one place teach the place and not the object.
 ``demo`` starts at 0.25, so that partial cross-entropy floods within its 600 short steps; its few
 steps of a higher rate also want more weight on ACCL.
 """
@@ -264,14 +206,23 @@ def check_config(config: TrainConfig) -> None:
     _choice("method", config.method, METHODS)
     for name in ("size", "width", "epochs", "batch_size", "devices", "checkpoint_every"):
         _require(getattr(config, name) >= 1, config, name, "at least 1")
-    for name in ("alpha", "alpha_scale", "size_weight", "size_prior", "soften", "d_noise"):
+    for name in (
+        "alpha",
+        "alpha_scale",
+        "size_weight",
+        "size_prior",
+        "size_balance",
+        "soften",
+        "d_noise",
+    ):
         value = getattr(config, name)
         _require(value is None or 0 <= value < math.inf, config, name, "0 or more")
     _require(config.seed >= 0, config, "seed", "0 or more")
     _require(0 < config.lr < math.inf, config, "lr", "above 0")
     _require(all(0 <= beta < 1 for beta in config.betas), config, "betas", "from 0 to below 1")
     _require(0 <= config.dropout < 1, config, "dropout", "0 to below 1")
-    _require(0 < config.prior < 1, config, "prior", "between 0 and 1 (exclusive)")
+    given = config.prior is not None
+    _require(not given or 0 < config.prior < 1, config, "prior", "between 0 and 1 (exclusive)")
     _require(0 <= config.validation < 1, config, "validation", "0 to below 1")
     _require(config.limit is None or config.limit >= 1, config, "limit", "at least 1")
     if config.accl_weight > 0:

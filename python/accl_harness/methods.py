@@ -45,7 +45,7 @@ class Method:
         reference_kind: what D sees as real where ACCL is on, unless the config says otherwise.
         alpha: default weight of ACCL for data that are not the paper's.
         crf: whether the gated CRF is on by default.
-        size_prior: default weight of the soft size prior.
+        size_prior, size_balance: default weights of these two.
         conditional: whether D sees the image beside the mask by default.
         soften, noise: default standard deviations of the Gaussian blur of the reference masks, in
             pixels, and of the noise on all masks that D sees.
@@ -59,6 +59,7 @@ class Method:
     alpha: float = 1e-2
     crf: bool = False
     size_prior: float = 0.0
+    size_balance: float = 0.0
     conditional: bool = True
     soften: float = 0.0
     noise: float = 0.0
@@ -80,6 +81,7 @@ METHODS: dict[str, Method] = {
         alpha=0.3,
         crf=True,
         size_prior=0.1,
+        size_balance=3.0,
         conditional=False,
         soften=1.0,
         noise=0.2,

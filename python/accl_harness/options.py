@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any, get_type_hints
 
 from .errors import UserError
@@ -21,7 +21,16 @@ def add_config(
     preset = given(words, "preset") or preset
     if preset not in PRESETS:
         raise UserError(f"--preset must be one of {', '.join(PRESETS)}, got '{preset}'")
-    parser.set_defaults({"preset": preset, **PRESETS[preset]})
+    parser.set_defaults({"preset": preset, **_flat(PRESETS[preset])})
+
+
+def _flat(options: dict[str, Any]) -> dict[str, Any]:
+    """Parts of a config as options of their own: ``augment.shift``."""
+    flat = {}
+    for name, value in options.items():
+        parts = asdict(value) if is_dataclass(value) else None
+        flat |= {name: value} if parts is None else {f"{name}.{k}": v for k, v in parts.items()}
+    return flat
 
 
 def given(words: Sequence[str], option: str) -> Any:

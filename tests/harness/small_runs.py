@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from accl_harness.config import TrainConfig, make_config
 from accl_harness.data.dataset import Dataset
+from accl_harness.data.options import ImageAugmentation
 from accl_harness.run import Run
 
 SIZE = 32
@@ -37,6 +38,8 @@ def small_config(**options) -> TrainConfig:
         "backend": "reference",
         "accelerator": "cpu",
         "tensorboard": False,
+        "prior": 0.02,
+        "augment": ImageAugmentation(),
     }
     return make_config("small", **{**defaults, **options})
 

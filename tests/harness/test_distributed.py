@@ -32,8 +32,9 @@ OPTIONS = {
 BEYOND = {
     "crf": CRFOptions(weight=0.5),
     "size_prior": 0.5,
+    "size_balance": 2.0,
     "soften": 1.0,
-    "augment": ImageAugmentation(shift=0.25, grey=0.2),
+    "augment": ImageAugmentation(shift=0.25, scale=1.2, grey=0.2),
 }
 
 

@@ -28,6 +28,7 @@ def test_two_go_beyond_the_table():
     sccl, accl = (small_config(method=method) for method in ("sccl_crf", "accl_crf"))
     assert (sccl.accl_weight, sccl.penalty_weight, sccl.prior_weight) == (0, 0.01, 0)
     assert (accl.accl_weight, accl.penalty_weight, accl.prior_weight) == (0.3, 0, 0.1)
+    assert (accl.balance_weight, sccl.balance_weight) == (3.0, 0)
     assert (accl.softening, accl.noise, accl.sees_image) == (1.0, 0.2, False)
     assert accl.reference_kind == "unpaired"
     assert sccl.crf_weight is None is accl.crf_weight

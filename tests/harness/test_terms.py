@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from accl_harness.config import make_config
 from accl_harness.data.dataset import Dataset
 from accl_harness.data.options import CRFOptions, ImageAugmentation, ReferenceOptions
 from accl_harness.data.references import ReferenceBank, make_bank, soften
@@ -16,8 +17,11 @@ from accl_harness.training.loop import Trainer
 from accl_harness.training.moves import change_greys, draw_greys, inside
 from accl_harness.training.ops import load_ops
 from accl_harness.training.rules import (
+    extent,
     flat_cost,
     gated_crf,
+    measured,
+    needed,
     reference_bank,
     size_prior,
     typical_difference,
@@ -25,7 +29,7 @@ from accl_harness.training.rules import (
 )
 from accl_harness.training.runtime import launch
 from accl_harness.training.step import STATISTICS
-from accl_harness.training.terms import GatedCRF
+from accl_harness.training.terms import GatedCRF, SizeBalance
 from small_runs import phantom_folder, small_config, small_dataset
 
 OPS = load_ops("reference")
@@ -122,6 +126,43 @@ def test_numbers_of_the_crf_come_from_options_or_data():
     assert gated_crf(given, data.images, None, OPS) == GatedCRF(0.3, 3, 2.0, 0.1)
 
 
+# What is left to the data
+
+
+def test_prior_and_shift_from_the_masks_by_hand():
+    masks = torch.zeros(2, 10, 10, dtype=torch.uint8)
+    masks[0, 2:6, 3:5] = 1  # 4 high, 2 wide
+    masks[1, 0, 1:9] = 1  # 8 wide
+    assert extent(masks) == pytest.approx((0.4 + 0.8) / 2)
+    left = small_config(method="fs_ce", prior=None, augment=ImageAugmentation(shift=None, grey=0.1))
+    config = measured(left, masks)
+    assert config.prior == pytest.approx((8 + 8) / 200)
+    assert config.augment.shift == pytest.approx(0.4 / 3)
+    assert config.augment.grey == 0.1
+    assert measured(left, masks[:, :1].repeat(1, 10, 1)[:1] * 0 + 1).prior == 0.5
+    small = torch.zeros(1, 100, 100, dtype=torch.uint8)
+    small[0, 50, 50] = 1
+    assert (measured(left, small).prior, measured(left, small).augment.shift) == (0.005, 0.25)
+    assert (measured(left, None).prior, measured(left, None).augment.shift) == (0.02, 0.25)
+    given = small_config(prior=0.3, augment=ImageAugmentation(shift=0.1))
+    assert measured(given, masks) == given
+
+
+def test_the_default_training_is_measured_and_the_papers_is_not():
+    default = make_config("small")
+    assert (default.prior, default.augment) == (None, ImageAugmentation(shift=None))
+    for preset in ("paper", "demo"):
+        config = make_config(preset)
+        assert config.prior is not None
+        assert config.augment == ImageAugmentation()
+    data = small_dataset()
+    config = small_config(method="fs_ce", prior=None, augment=ImageAugmentation(shift=None))
+    trainer = small_trainer(data, method="fs_ce", prior=None, augment=config.augment)
+    assert trainer.config == measured(config, data.masks)
+    bias = trainer.step.generator.decoder[0][-1].bias.item()
+    assert 1 / (1 + math.exp(-bias)) == pytest.approx(data.masks.float().mean().item())
+
+
 # Soft size prior
 
 
@@ -132,7 +173,7 @@ def test_size_prior_by_hand():
     low, high = math.log(2), math.log(9)
     assert (prior.mean, prior.deviation) == pytest.approx(((low + high) / 2, (high - low) / 2))
     assert size_prior(0.5, masks[:1]).deviation == 0.1
-    sizes = torch.tensor([[math.exp(prior.mean + 2 * prior.deviation) - 1], [1e4]])
+    sizes = torch.tensor([math.exp(prior.mean + 2 * prior.deviation) - 1, 1e4])
     present = torch.tensor([True, False])
     assert prior.penalty(sizes, present).item() == pytest.approx((0.5 * 2**2 + 0) / 2)
 
@@ -147,10 +188,12 @@ def test_size_prior_takes_the_masks_that_show_objects():
     own = reference_bank(weak, data)
     assert torch.equal(whole_objects(weak, data, own), data.masks[[0, 2, 3]])
     data.masks = None
-    with pytest.raises(UserError, match=r"size_prior and the default of crf\.weight need masks"):
-        whole_objects(weak, data, own)
-    with pytest.raises(UserError, match="no reference mask shows an object"):
-        whole_objects(config, data, ReferenceBank(torch.zeros(2, 4, 4, dtype=torch.uint8), False))
+    assert whole_objects(weak, data, own) is None
+    empty = ReferenceBank(torch.zeros(2, 4, 4, dtype=torch.uint8), False)
+    assert whole_objects(config, data, empty) is None
+    with pytest.raises(UserError, match="size_prior, size_balance and the default of crf"):
+        needed(config, None)
+    assert needed(small_config(method="fs_ce"), None) is None
 
 
 def test_prior_of_painted_masks_alone():
@@ -160,6 +203,81 @@ def test_prior_of_painted_masks_alone():
     masks = reference_bank(trainer.config, small_dataset()).masks
     assert trainer.step.objective.size_prior == size_prior(0.1, masks)
     assert len(masks) == 20
+
+
+def test_sizes_count_as_before_the_move():
+    """An image enlarged by a factor is asked for a mask enlarged by it."""
+    trainer = small_trainer(method="accl_crf")
+    prior, pulls = trainer.step.objective.size_prior, []
+    batch = next(iter(trainer.data.epoch(1)))
+    head = OPS.segmentation_head(torch.zeros(1, 1, 32, 32), batch.labels)
+    for factor in (None, torch.tensor([2.0])):
+        batch.enlarged = factor
+        pulls.append(trainer.step._size_terms(batch, head)[0].item())
+    present = torch.tensor([True])
+    for pull, size in zip(pulls, (512.0, 256.0), strict=True):
+        assert pull == pytest.approx(prior.penalty(torch.tensor([size]), present).item(), rel=1e-5)
+
+
+def test_moves_know_how_much_they_enlarge():
+    augment = ImageAugmentation(shift=0.1, scale=1.5, rotation=30, flip=True)
+    config = small_config(method="fs_ce", augment=augment, size=64)
+    data = small_dataset(6, size=64)
+    data.masks[:] = 0
+    data.masks[:, 22:42, 22:42] = 1
+    for batch in TrainingData(config, data, None, "cpu").epoch(1):
+        assert batch.masks.sum() / batch.enlarged == pytest.approx(400, rel=0.06)
+    still = config.replace(augment=ImageAugmentation(shift=0.1, rotation=30))
+    assert all(b.enlarged is None for b in TrainingData(still, data, None, "cpu").epoch(1))
+
+
+# Size balance
+
+
+def alone(value):
+    return value
+
+
+def test_size_balance_by_hand():
+    balance = SizeBalance(1.0, size=10.0, images=4)
+    present, predicted = torch.tensor([True, False]), torch.tensor([6.0, 99.0])
+    sizes = torch.tensor([5.0, 7.0], requires_grad=True)
+    assert balance(predicted, sizes, present, alone).item() == 0
+    # One image of four was 4 too small: the running mean falls by 1, to 0.9 of the right one.
+    assert balance.seen.item() == 9
+    loss = balance(predicted, sizes, present, alone)
+    assert loss.item() == pytest.approx(-0.1 * (5 / 10 + 0) / 2)
+    loss.backward()
+    assert sizes.grad.tolist() == pytest.approx([-0.1 / 10 / 2, 0])
+    assert balance.seen.item() == 9 - 3 / 4
+
+
+def test_size_balance_holds_the_mean_and_not_the_single_size():
+    """Two images whose other terms want 4 and 12 pixels, where the masks have 16 on average."""
+    balance, wanted = SizeBalance(1.0, size=16.0, images=50), torch.tensor([4.0, 12.0])
+    sizes = wanted.clone().requires_grad_()
+    optimizer = torch.optim.SGD([sizes], lr=1.0)
+    for step in range(4000):
+        part = sizes[step % 2 : step % 2 + 1]
+        loss = 5e-4 * (part - wanted[step % 2]).square().sum()
+        loss = loss + balance(part.detach(), part, torch.tensor([True]), alone)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    # What is left is the price of a pull: 1e-3 * (mean - 8) = (1 - mean / 16) / 16.
+    assert sizes.mean().item() == pytest.approx((1 / 16 + 8e-3) / (1e-3 + 1 / 256), rel=0.02)
+    assert (sizes[1] - sizes[0]).item() == pytest.approx(8, rel=0.05)
+
+
+def test_size_balance_is_part_of_the_checkpoint():
+    trainer = small_trainer(method="accl_crf", size_balance=3.0)
+    balance = trainer.step.objective.size_balance
+    assert balance.seen == balance.size == small_dataset().masks.sum((1, 2)).double().mean()
+    trainer.train_epoch(lambda: None)
+    state = trainer.state_dict()
+    other = small_trainer(method="accl_crf", size_balance=3.0)
+    other.load_state_dict(state)
+    assert other.step.objective.size_balance.seen == state["size_balance"]["seen"] != balance.size
 
 
 # What D sees
@@ -248,9 +366,10 @@ def test_grey_values_change_nothing_else():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_terms_go_with_every_method(method):
-    options = {"crf": CRFOptions(weight=0.3), "size_prior": 0.2}
+    options = {"crf": CRFOptions(weight=0.3), "size_prior": 0.2, "size_balance": 0.5}
     trainer = small_trainer(method=method, **options)
     row = trainer.train_epoch(lambda: None)
+    assert row["size_balance"] != 0
     assert row["crf"] > 0
     assert row["size_prior"] > 0
     assert math.isfinite(row["loss_g"])
@@ -260,14 +379,15 @@ def test_the_terms_go_with_every_method(method):
 def test_the_papers_seven_have_none_of_it(method):
     trainer = small_trainer(method=method, dropout=0.0)
     objective, config = trainer.step.objective, trainer.config
-    assert (objective.crf, objective.size_prior, objective.noise) == (None, None, 0)
+    assert (objective.crf, objective.size_prior, objective.size_balance) == (None, None, None)
+    assert objective.noise == 0
     assert (config.softening, config.sees_image) == (0, True)
     before = torch.get_rng_state()
     batch = next(iter(trainer.data.epoch(1)))
     trainer.step(batch)
     assert torch.equal(torch.get_rng_state(), before)
     row = trainer.train_epoch(lambda: None)
-    assert (row["crf"], row["size_prior"]) == (None, None)
+    assert (row["crf"], row["size_prior"], row["size_balance"]) == (None, None, None)
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms():
@@ -281,6 +401,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms():
         + objective.size_weight * found["size_penalty"]
         + objective.accl_weight * found["accl"]
         + objective.size_prior.weight * found["size_prior"]
+        + objective.size_balance.weight * found["size_balance"]
         + objective.crf.weight * found["crf"]
     )
     assert found["loss_g"] == pytest.approx(wanted, rel=1e-5)
@@ -323,7 +444,7 @@ def test_a_step_keeps_its_statistics_in_a_handful_of_calls():
     trainer = small_trainer(method="unpaired_accl")
     step, batch = trainer.step, next(iter(trainer.data.epoch(1)))
     probabilities = step.generator(batch.images).sigmoid().detach()
-    losses = tuple(torch.zeros(9).unbind())
+    losses = tuple(torch.zeros(10).unbind())
     with torch.profiler.profile() as profile:
         step._keep(batch, probabilities, losses)
     outer = [event for event in profile.events() if event.cpu_parent is None]

@@ -146,8 +146,9 @@ class ImageAugmentation:
     labels, mask and reference mask; and of one change of the image's grey values. The defaults
     change nothing, as the paper."""
 
-    shift: float = 0.0
-    """Largest move along each axis, as a fraction of the image's side."""
+    shift: float | None = 0.0
+    """Largest move along each axis, as a fraction of the image's side; null: a third of what the
+    objects leave free of it, at most 0.25."""
     flip: bool = False
     """Mirror left-right and up-down, each with probability 1/2."""
     rotation: float = 0.0
@@ -160,7 +161,7 @@ class ImageAugmentation:
     an offset from -0.2 to 0.2 and a gamma from 1 / 1.2 to 1.2."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.shift < 1:
+        if self.shift is not None and not 0 <= self.shift < 1:
             raise UserError(f"augment.shift: wanted 0 to below 1, got {self.shift}")
         if not 0 <= self.rotation <= 180:
             raise UserError(f"augment.rotation: wanted 0 to 180 degrees, got {self.rotation}")

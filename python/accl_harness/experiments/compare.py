@@ -24,7 +24,7 @@ DEMO_SEEDS, DATA_SEEDS = (0,), (0, 1, 2)
 PHANTOM = {"n_train": 60, "n_test": 20, "shape": "disc", "seed": 0}
 
 
-_BEYOND = ("crf", "size_prior", "soften", "d_noise")
+_BEYOND = ("crf", "size_prior", "size_balance", "soften", "d_noise")
 """Options of the terms that the paper's methods do not have."""
 
 

@@ -84,7 +84,10 @@ def build_generator(config: TrainConfig) -> UNet:
     depth = config.depth or depth_for(config.size)
     if not config.pad:
         check_size(config.size, depth)
-    generator = UNet(config.width, depth, config.norm, config.dropout, config.prior, pad=config.pad)
+    # Where it is left to the data, a training has put the number in, and a trained network's
+    # weights take its place.
+    prior = 0.5 if config.prior is None else config.prior
+    generator = UNet(config.width, depth, config.norm, config.dropout, prior, pad=config.pad)
     for module in generator.modules():
         if hasattr(module, "test_norm"):
             module.test_norm = config.test_norm

@@ -25,6 +25,7 @@ CURVES = (
     ("loss_d", "loss of D, eq. (6)", "linear"),
     ("d_real", "D(real) full, D(fake) dashed", "linear"),
     ("size_prior", "size prior", "linear"),
+    ("size_balance", "size balance", "symlog"),
     ("crf", "gated CRF", "log"),
 )
 

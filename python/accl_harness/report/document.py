@@ -168,7 +168,7 @@ def settings_of(
         ("command", f"`{command}`"),
         ("preset", base.preset),
         ("images", f"{base.size} x {base.size}, scored at their own size"),
-        ("networks", f"width {base.width}, norm {base.norm}, prior {base.prior:g}"),
+        ("networks", f"width {base.width}, norm {base.norm}, prior {_or_measured(base.prior)}"),
         ("training", f"{base.epochs} epochs, batch {base.batch_size}, Adam {base.lr:g}"),
         ("random moves", _moves(base)),
         ("weight of ACCL", ", ".join(alphas)),
@@ -199,7 +199,13 @@ def _size_range(lower: float, upper: float) -> str:
 def _moves(config: TrainConfig) -> str:
     """What is set of the random moves of the training images; "" where nothing moves."""
     options, still = asdict(config.augment), asdict(ImageAugmentation())
-    return ", ".join(f"{key} {value}" for key, value in options.items() if value != still[key])
+    moved = {key: value for key, value in options.items() if value != still[key]}
+    return ", ".join(f"{key} {_or_measured(value)}" for key, value in moved.items())
+
+
+def _or_measured(value: float | None) -> str:
+    """A number as given, or that the masks decide it."""
+    return "by the masks" if value is None else f"{value:g}"
 
 
 def _weak_labels(config: TrainConfig) -> str:

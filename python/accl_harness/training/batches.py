@@ -12,7 +12,7 @@ from ..config import TrainConfig
 from ..data.references import ReferenceBank, soften
 from ..errors import UserError
 from ..methods import Labels
-from .moves import change_greys, draw_greys, draw_moves, inside, move
+from .moves import change_greys, draw_greys, draw_moves, enlargement, inside, move
 from .runtime import network_dtype
 from .step import Batch
 
@@ -119,6 +119,7 @@ class TrainingData:
         images, labels = self.images[chosen], self.labels[chosen]
         masks = None if self.masks is None else self.masks[chosen]
         references = None if references is None else references[part].to(self.device)
+        enlarged = None
         labelled, seen, guide_share = self.labelled[batch], None, len(mine) / len(batch)
         if moves is not None:
             if self.world > 1:  # a move may push labels out of the frame, in any process's part
@@ -129,6 +130,8 @@ class TrainingData:
                 guide_share = int(seen[part].sum()) / max(int(seen.sum()), 1)
                 seen = seen[part].to(self.device)
             moves = moves[part]
+            if self.config.augment.scale != 1:
+                enlarged = enlargement(moves).to(self.device)
             images = move(images, moves, smooth=True)
             labels = move(labels, moves, smooth=False)
             masks = None if masks is None else move(masks, moves, smooth=False)
@@ -143,6 +146,7 @@ class TrainingData:
             references=references,
             guide=images if self.config.crf_weight != 0 else None,
             seen=seen,
+            enlarged=enlarged,
             image_share=len(mine) / len(batch),
             label_share=int(labelled[part].sum()) / total if total else 1.0,
             guide_share=guide_share,

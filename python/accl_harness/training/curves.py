@@ -24,6 +24,7 @@ COLUMNS = (
     "d_real",
     "d_fake",
     "size_prior",
+    "size_balance",
     "crf",
     "size_ratio",
     "dsc",

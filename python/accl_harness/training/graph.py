@@ -74,6 +74,7 @@ class GraphedStep:
             references=None if batch.references is None else batch.references.clone(),
             guide=None if batch.guide is None else batch.guide.clone(),
             seen=None if batch.seen is None else batch.seen.clone(),
+            enlarged=None if batch.enlarged is None else batch.enlarged.clone(),
         )
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph, stream=self.stream):
@@ -89,6 +90,7 @@ def _tensors(batch: Batch) -> list[Tensor]:
         batch.references,
         batch.guide,
         batch.seen,
+        batch.enlarged,
     )
     return [tensor for tensor in tensors if tensor is not None]
 

@@ -7,17 +7,25 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..config import TrainConfig, size_bounds
 from ..data.dataset import Dataset
-from ..data.references import ReferenceBank
 from ..errors import UserError
 from .batches import TrainingData, stream_seed
 from .curves import Row, Watch
 from .graph import GraphedStep
 from .inference import TrainedRun, predict_probabilities
-from .rules import gated_crf, reference_bank, size_prior, whole_objects
-from .runtime import gradient_sum, loss_scaler
+from .rules import (
+    gated_crf,
+    measured,
+    needed,
+    reference_bank,
+    size_balance,
+    size_prior,
+    whole_objects,
+)
+from .runtime import gradient_sum, loss_scaler, total
 from .schedule import learning_rate
 from .state import TrainingState
 from .step import STATISTICS, Objective, TrainingStep
@@ -27,6 +35,9 @@ class Trainer:
     """The state of a training and what happens in an epoch."""
 
     def __init__(self, config: TrainConfig, train: Dataset, validation, ops: Any, fabric):
+        bank = reference_bank(config, train)
+        masks = needed(config, whole_objects(config, train, bank))
+        config = measured(config, masks)
         self.config = config
         self.fabric = fabric
         self.validation = validation
@@ -41,7 +52,6 @@ class Trainer:
             self.bounds = size_bounds(config, sizes)
         if config.penalty_weight > 0 and self.bounds is None:
             raise UserError("the size penalty needs bounds, but no training mask has an object")
-        bank = reference_bank(config, train)
         self.data = TrainingData(
             config,
             train,
@@ -54,22 +64,27 @@ class Trainer:
         self.data_warnings = ["no pixel is labelled: the data term is 0"] if unlabelled else []
         scaler = loss_scaler(config, fabric)
         self.state = TrainingState.build(config, fabric.device, scaler)
+        objective = self._objective(train, masks, ops)
+        self.state.size_balance = objective.size_balance
         step = TrainingStep(
             self.state.generator,
             self.state.discriminator,
             (self.state.optimizer_g, self.state.optimizer_d),
-            self._objective(train, bank, ops),
+            objective,
             ops,
             fabric.autocast,
             scaler,
             gradient_sum(fabric),
+            total(fabric),
         )
         full = min(config.batch_size, len(self.data))
         self.step = GraphedStep(step, full) if config.cuda_graph else step
 
-    def _objective(self, train: Dataset, bank: ReferenceBank | None, ops: Any) -> Objective:
-        config, bounds = self.config, None
-        masks = whole_objects(config, train, bank) if config.asks_masks else None
+    def _objective(self, train: Dataset, masks: Tensor | None, ops: Any) -> Objective:
+        config, bounds, balance = self.config, None, None
+        if config.balance_weight > 0:
+            balance = size_balance(config.balance_weight, masks, len(self.data))
+            balance.to(self.fabric.device)
         if config.penalty_weight > 0:
             bounds = torch.tensor(self.bounds, device=self.fabric.device)
         return Objective(
@@ -80,6 +95,7 @@ class Trainer:
             config.discriminator_scale,
             config.noise,
             size_prior(config.prior_weight, masks) if config.prior_weight > 0 else None,
+            balance,
             gated_crf(config, train.images, masks, ops) if config.crf_weight != 0 else None,
         )
 
@@ -113,6 +129,8 @@ class Trainer:
             row["size_penalty"] = None
         if self.config.prior_weight == 0:
             row["size_prior"] = None
+        if self.config.balance_weight == 0:
+            row["size_balance"] = None
         if self.config.crf_weight == 0:
             row["crf"] = None
         seen = min(len(self.data), self.data.steps * self.config.batch_size)

@@ -47,6 +47,11 @@ def move(values: Tensor, moves: Tensor, *, smooth: bool) -> Tensor:
     return moved.view_as(values).to(values.dtype)
 
 
+def enlargement(moves: Tensor) -> Tensor:
+    """How many times larger each move makes an object's area: [b]."""
+    return 1 / torch.linalg.det(moves[:, :, :2]).abs()
+
+
 def inside(moves: Tensor, height: int, width: int) -> Tensor:
     """Which pixels of the moved images were in the frame before: bool [b, H, W]."""
     grid = F.affine_grid(moves, [len(moves), 1, height, width], align_corners=False)

@@ -7,6 +7,7 @@ here, so that one setting serves all.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,10 +17,13 @@ from ..config import TrainConfig
 from ..data.dataset import Dataset
 from ..data.references import ReferenceBank, make_bank
 from ..errors import UserError
-from .terms import GatedCRF, SizePrior
+from .terms import GatedCRF, SizeBalance, SizePrior
 
 SMALLEST_DEVIATION = 0.1
 """Of the logarithm of the size: one painted mask alone would give 0."""
+PRIOR, PRIORS = 0.02, (0.005, 0.5)
+"""The prior where no mask tells it, and its range: beyond it a network starts too far off."""
+LARGEST_SHIFT = 0.25
 MASKS_MEASURED = 256
 """So many masks give the mean cost of an outline well enough."""
 
@@ -43,27 +47,59 @@ def reference_bank(config: TrainConfig, train: Dataset) -> ReferenceBank | None:
     )
 
 
-def whole_objects(config: TrainConfig, train: Dataset, bank: ReferenceBank) -> Tensor:
-    """The reference masks that show an object, uint8 [m, size, size].
+def whole_objects(config: TrainConfig, train: Dataset, bank: ReferenceBank | None) -> Tensor | None:
+    """Masks that show an object, uint8 [m, size, size]: the reference masks, else the training's.
 
     An image's own weak mask shows a part of its object; there the training masks count, as they
-    do for the size bounds.
+    do for the size bounds. None where there are none.
+    """
+    own_weak = config.reference_kind == "own_weak"
+    masks = train.masks if bank is None or own_weak else bank.masks
+    if masks is None:
+        return None
+    masks = masks[masks.flatten(1).bool().any(1)]
+    return masks if len(masks) else None
+
+
+def needed(config: TrainConfig, masks: Tensor | None) -> Tensor | None:
+    """``masks``, unless a term asks them and there are none.
 
     Raises:
-        UserError: no mask shows an object.
+        UserError: saying which options need them.
     """
-    masks = bank.masks
-    if config.reference_kind == "own_weak":
-        if train.masks is None:
-            raise UserError(
-                "size_prior and the default of crf.weight need masks of whole objects, and the "
-                "data have weak labels alone: give --size-prior 0 and --crf.weight"
-            )
-        masks = train.masks
-    masks = masks[masks.flatten(1).bool().any(1)]
-    if len(masks) == 0:
-        raise UserError("no reference mask shows an object")
+    if masks is None and config.asks_masks:
+        raise UserError(
+            "size_prior, size_balance and the default of crf.weight need reference masks that show "
+            "whole objects: name some with --references.folder, or give 0, 0 and --crf.weight"
+        )
     return masks
+
+
+def measured(config: TrainConfig, masks: Tensor | None) -> TrainConfig:
+    """``config`` with the options in numbers that were left to the data.
+
+    ``prior``: the share of the image that the objects take, on average. ``augment.shift``: a third
+    of what the longer side of their frames leaves free, so that most of an object stays in sight.
+    """
+    prior, shift = config.prior, config.augment.shift
+    if prior is None:
+        share = PRIOR if masks is None else masks.float().mean().item()
+        prior = min(max(share, PRIORS[0]), PRIORS[1])
+    if shift is None:
+        shift = LARGEST_SHIFT
+        if masks is not None:
+            shift = min(shift, (1 - extent(masks)) / 3)
+    return config.replace(prior=prior, augment=replace(config.augment, shift=shift))
+
+
+def extent(masks: Tensor) -> float:
+    """Mean of the longer side of the objects' frames, as a share of the image's side."""
+    longest = torch.zeros(len(masks), device=masks.device)
+    for axis in (1, 2):
+        line = masks.amax(axis).bool()  # columns or rows that the object touches
+        first, last = line.int().argmax(1), line.flip(1).int().argmax(1)
+        longest = torch.maximum(longest, (line.shape[1] - first - last) / line.shape[1])
+    return longest.mean().item()
 
 
 def size_prior(weight: float, masks: Tensor) -> SizePrior:
@@ -71,6 +107,12 @@ def size_prior(weight: float, masks: Tensor) -> SizePrior:
     sizes = torch.log1p(masks.sum((1, 2), dtype=torch.float64))
     deviation = max(sizes.std(unbiased=False).item(), SMALLEST_DEVIATION)
     return SizePrior(weight, sizes.mean().item(), deviation)
+
+
+def size_balance(weight: float, masks: Tensor, images: int) -> SizeBalance:
+    """The mean size over masks [m, H, W], for so many training images."""
+    size = masks.sum((1, 2), dtype=torch.float64).mean().item()
+    return SizeBalance(weight, size, images)
 
 
 def gated_crf(config: TrainConfig, images: Tensor, masks: Tensor | None, ops: Any) -> GatedCRF:

@@ -106,3 +106,13 @@ def gradient_sum(fabric: Fabric):
         pass
 
     return add_up if fabric.world_size > 1 else alone
+
+
+def total(fabric: Fabric):
+    """Function that adds a tensor up over the processes, in place."""
+
+    def add_up(value: torch.Tensor) -> torch.Tensor:
+        torch.distributed.all_reduce(value)
+        return value
+
+    return add_up if fabric.world_size > 1 else lambda value: value

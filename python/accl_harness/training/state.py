@@ -23,6 +23,7 @@ class TrainingState:
     optimizer_g: torch.optim.Optimizer
     optimizer_d: torch.optim.Optimizer | None
     scaler: torch.amp.GradScaler
+    size_balance: nn.Module | None = None
 
     @classmethod
     def build(
@@ -57,6 +58,7 @@ class TrainingState:
             "optimizer_g": self.optimizer_g,
             "optimizer_d": self.optimizer_d,
             "scaler": self.scaler,
+            "size_balance": self.size_balance,
         }
         return {name: part for name, part in parts.items() if part is not None}
 

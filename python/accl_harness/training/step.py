@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .terms import GatedCRF, SizePrior
+from .terms import GatedCRF, SizeBalance, SizePrior
 
 LOSSES = (
     "loss_g",
@@ -22,6 +22,7 @@ LOSSES = (
     "d_real",
     "d_fake",
     "size_prior",
+    "size_balance",
     "crf",
 )
 STATISTICS = (*LOSSES, "predicted", "truth", "dsc")
@@ -45,6 +46,8 @@ class Batch:
     """[b, 1, H, W], the moved images with their own grey values: what the CRF compares."""
     seen: Tensor | None = None
     """bool [b, H, W], the pixels that a move did not bring in from outside; None: all."""
+    enlarged: Tensor | None = None
+    """[b], how many times larger a move made an object's area; None: as it was."""
     image_share: float = 1.0
     """This process's part of the global batch, in images."""
     label_share: float = 1.0
@@ -67,6 +70,7 @@ class Objective:
     noise: float = 0.0
     """Standard deviation of the noise on what D sees."""
     size_prior: SizePrior | None = None
+    size_balance: SizeBalance | None = None
     crf: GatedCRF | None = None
 
 
@@ -74,7 +78,7 @@ class Record(NamedTuple):
     """What a step says of itself."""
 
     losses: Tensor
-    """[9], in the order of ``LOSSES``, of this process's images."""
+    """[10], in the order of ``LOSSES``, of this process's images."""
     overlaps: Tensor
     """[b, 2, 2], pixels an image: predicted, predicted and true; predicted and true, true."""
     shares: tuple[float, ...]
@@ -94,6 +98,7 @@ class TrainingStep:
         scaler: loss scaling for float16.
         sum_gradients: called with a network after its backward; adds up the gradients of all
             processes, whose losses are shares of the global batch's.
+        total: adds a tensor up over the processes, in place.
     """
 
     def __init__(
@@ -106,6 +111,7 @@ class TrainingStep:
         autocast: Callable[[], AbstractContextManager],
         scaler: torch.amp.GradScaler,
         sum_gradients: Callable[[nn.Module], None],
+        total: Callable[[Tensor], Tensor],
     ):
         self.generator = generator
         self.discriminator = discriminator
@@ -115,6 +121,7 @@ class TrainingStep:
         self.autocast = autocast
         self.scaler = scaler
         self.sum_gradients = sum_gradients
+        self.total = total
         self.records: list[Record] = []
         self.zero = torch.zeros((), device=next(generator.parameters()).device)
         # Batch norm takes its statistics over the batch, so real and fake must not share one.
@@ -151,14 +158,11 @@ class TrainingStep:
         if self.discriminator is not None:
             loss_d, d_real, d_fake = self._update_discriminator(batch, head.probabilities.detach())
             accl = self._accl(batch.images, head.probabilities)
-        prior, crf = self._size_prior(batch, head.soft_size), self._crf(batch, head.probabilities)
-        loss = self._generator_loss(batch, head, accl, prior, crf)
+        beyond = (*self._size_terms(batch, head), self._crf(batch, head.probabilities))
+        loss = self._generator_loss(batch, head, accl, *beyond)
         self._update(self.generator, self.optimizer_g, loss)
-        self._keep(
-            batch,
-            head.probabilities,
-            (loss, head.partial_ce, head.size_penalty, accl, loss_d, d_real, d_fake, prior, crf),
-        )
+        paper = (head.partial_ce, head.size_penalty, accl, loss_d, d_real, d_fake)
+        self._keep(batch, head.probabilities, (loss, *paper, *beyond))
 
     def _update_discriminator(self, batch: Batch, fake: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Minimises eq. (6); returns loss and mean scores of this process's images."""
@@ -195,10 +199,21 @@ class TrainingStep:
             return masks
         return masks + self.objective.noise * torch.randn_like(masks)
 
-    def _size_prior(self, batch: Batch, sizes: Tensor) -> Tensor:
-        if self.objective.size_prior is None:
-            return self.zero
-        return self.objective.size_prior.penalty(sizes, (batch.labels == 1).flatten(1).any(1))
+    def _size_terms(self, batch: Batch, head: Any) -> tuple[Tensor, Tensor]:
+        """Size prior and size balance; sizes count as they would be without the move."""
+        prior, balance = self.objective.size_prior, self.objective.size_balance
+        if prior is None and balance is None:
+            return self.zero, self.zero
+        present = (batch.labels == 1).flatten(1).any(1)
+        scale = 1.0 if batch.enlarged is None else batch.enlarged
+        sizes = head.soft_size.squeeze(1) / scale
+        first = second = self.zero
+        if prior is not None:
+            first = prior.penalty(sizes, present)
+        if balance is not None:
+            predicted = (head.probabilities.detach() > 0.5).flatten(1).sum(1) / scale
+            second = balance(predicted, sizes, present, self.total)
+        return first, second
 
     def _crf(self, batch: Batch, probabilities: Tensor) -> Tensor:
         if self.objective.crf is None:
@@ -206,7 +221,7 @@ class TrainingStep:
         return self.objective.crf.energy(self.ops, probabilities, batch.guide, batch.seen)
 
     def _generator_loss(
-        self, batch: Batch, head: Any, accl: Tensor, prior: Tensor, crf: Tensor
+        self, batch: Batch, head: Any, accl: Tensor, prior: Tensor, balance: Tensor, crf: Tensor
     ) -> Tensor:
         """Eq. (4) and what goes beyond it, each term normalised over the global batch."""
         objective = self.objective
@@ -215,6 +230,7 @@ class TrainingStep:
             (head.size_penalty, objective.size_weight, batch.image_share),
             (accl, objective.accl_weight, batch.image_share),
             (prior, getattr(objective.size_prior, "weight", 0), batch.image_share),
+            (balance, getattr(objective.size_balance, "weight", 0), batch.image_share),
             (crf, getattr(objective.crf, "weight", 0), batch.guide_share),
         ):
             if weight:
@@ -237,7 +253,7 @@ class TrainingStep:
         # The products of both masks with both are the sizes and the overlap; whole numbers.
         overlaps = pair @ pair.mT
         share, labels, guide = batch.image_share, batch.label_share, batch.guide_share
-        shares = (1.0, labels, share, share, share, share, share, share, guide)
+        shares = (1.0, labels, *(share,) * 7, guide)
         self.records.append(Record(torch.stack(losses), overlaps, shares))
 
 

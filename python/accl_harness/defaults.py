@@ -1,0 +1,95 @@
+"""What an option is where it was not given: the method says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .data.options import ReferenceKind
+from .methods import METHODS, Method
+
+SIZE_WEIGHT = 0.01
+
+
+class MethodDefaults:
+    """The options of a ``TrainConfig`` that depend on its method, as a training takes them."""
+
+    method: Any
+    alpha: Any
+    alpha_scale: Any
+    size_weight: Any
+    size_prior: Any
+    size_balance: Any
+    crf: Any
+    conditional: Any
+    soften: Any
+    d_noise: Any
+    references: Any
+
+    @property
+    def table_row(self) -> Method:
+        """What the method's name stands for."""
+        return METHODS[self.method]
+
+    @property
+    def accl_weight(self) -> float:
+        """alpha of eq. (4), 0 where ACCL is off."""
+        if self.alpha is not None:
+            return self.alpha
+        row = self.table_row
+        scale = self.alpha_scale if row.in_paper else 1.0
+        return scale * row.alpha if row.accl else 0.0
+
+    @property
+    def penalty_weight(self) -> float:
+        """Weight of the size penalty, 0 where it is off."""
+        if self.size_weight is not None:
+            return self.size_weight
+        return SIZE_WEIGHT if self.table_row.size else 0.0
+
+    @property
+    def crf_weight(self) -> float | None:
+        """Weight of the gated CRF, 0 where it is off; None: by ``crf.cost``."""
+        if self.crf.weight is not None:
+            return self.crf.weight
+        return None if self.table_row.crf and self.crf.cost > 0 else 0.0
+
+    @property
+    def prior_weight(self) -> float:
+        """Weight of the soft size prior, 0 where it is off."""
+        return self.table_row.size_prior if self.size_prior is None else self.size_prior
+
+    @property
+    def balance_weight(self) -> float:
+        """Weight of the size balance, 0 where it is off."""
+        return self.table_row.size_balance if self.size_balance is None else self.size_balance
+
+    @property
+    def sees_image(self) -> bool:
+        """Whether the discriminator sees the image."""
+        return self.table_row.conditional if self.conditional is None else self.conditional
+
+    @property
+    def softening(self) -> float:
+        """Standard deviation of the reference masks' blur in pixels."""
+        return self.table_row.soften if self.soften is None else self.soften
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of the noise on what the discriminator sees."""
+        return self.table_row.noise if self.d_noise is None else self.d_noise
+
+    @property
+    def uses_references(self) -> bool:
+        """Whether any term asks the reference masks."""
+        return self.accl_weight > 0 or self.asks_masks
+
+    @property
+    def asks_masks(self) -> bool:
+        """Whether a term's numbers are measured on the reference masks."""
+        return self.prior_weight > 0 or self.balance_weight > 0 or self.crf_weight is None
+
+    @property
+    def reference_kind(self) -> ReferenceKind:
+        """What D sees as real."""
+        named = "folder" if self.references.folder else None
+        return self.references.kind or named or self.table_row.reference_kind
