@@ -35,6 +35,8 @@ class Trainer:
     """The state of a training and what happens in an epoch."""
 
     def __init__(self, config: TrainConfig, train: Dataset, validation, ops: Any, fabric):
+        self.given = config
+        """The options as a person gave them; ``config`` has what was measured on the masks too."""
         bank = reference_bank(config, train)
         masks = needed(config, whole_objects(config, train, bank))
         config = measured(config, masks)

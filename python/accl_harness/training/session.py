@@ -51,7 +51,7 @@ class Session:
                     continue
                 curves.add(row)
                 if row["epoch"] % every == 0 or row["epoch"] == epochs:
-                    self.run.save_checkpoint(trainer.state_dict(), trainer.config)
+                    self.run.save_checkpoint(trainer.state_dict(), trainer.given)
                 if on_epoch is not None:
                     on_epoch(row)
         finally:
