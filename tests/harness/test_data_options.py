@@ -7,7 +7,8 @@ import h5py
 import numpy as np
 import pytest
 from accl_harness.cli import main
-from accl_harness.config import check_config, load_config, make_config, save_config
+from accl_harness.config import check_config, make_config
+from accl_harness.config_file import load_config, save_config
 from accl_harness.data.formats import read_image
 from accl_harness.data.options import WeakOptions
 from accl_harness.errors import UserError
