@@ -1,6 +1,7 @@
 """One whole training step of unpaired ACCL: the harness's against a plainly written PyTorch step.
 
     python benchmarks/train_step.py --widths 16 64 --batches 1 8 --precisions 32 bf16 --out results
+    python benchmarks/train_step.py --crf    # what the gated CRF costs in a step of preset small
 
 Results are compared first (same weights in, same loss and gradients out); then all contenders are
 timed in turn and the median of the rounds' ratios is taken. ``plain`` is float32 throughout
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import torch
 from accl_harness.bench import interleaved
-from accl_harness.config import make_config
+from accl_harness.config import CRFOptions, make_config
 from accl_harness.data.dataset import Dataset
 from accl_harness.networks import build_discriminator, build_generator
 from accl_harness.networks.blocks import DownConv, ScoreConv, UpConv
@@ -40,6 +41,9 @@ _TOLERANCE = {"32": 1e-3, "bf16": 0.1}
 def main() -> None:
     options = _options()
     torch.set_num_threads(options.threads)
+    if options.crf:
+        show_cost_of_crf(options)
+        return
     rows = []
     for width in options.widths:
         for batch in options.batches:
@@ -89,17 +93,38 @@ def measure(width: int, batch: int, precision: str, options) -> list[dict]:
     ]
 
 
-def make_trainer(width: int, batch: int, precision: str, options) -> Trainer:
-    """The harness's step on random images with a labelled square each."""
+def show_cost_of_crf(options) -> None:
+    """A step of preset small with and without the gated CRF, in turn, for each method."""
+    for method in ("sccl", "unpaired_accl"):
+        steps = {}
+        for name, weight in (("without", 0.0), ("with", 0.3)):
+            config = make_config("small", method=method, crf=CRFOptions(weight=weight))
+            dataset = square_dataset(config.batch_size, config.size)
+            trainer = Trainer(config, dataset, None, load_ops(options.backend), launch(config))
+            (example,) = trainer.data.epoch(1)
+            steps[name] = lambda t=trainer, e=example: t.step(e)
+        timings = interleaved(steps, options.rounds, synchronize=options.device == "cuda")
+        cost = 100 * (1 / timings["with"].ratio - 1)
+        times = ", ".join(f"{name} {t.milliseconds:.2f} ms" for name, t in timings.items())
+        print(f"{method}: {times}: the gated CRF adds {cost:.1f} % (median of the rounds' ratios)")
+
+
+def square_dataset(batch: int, size: int) -> Dataset:
+    """Random images with a labelled square each."""
     generator = torch.Generator().manual_seed(0)
-    size = options.size
     images = torch.rand(batch, 1, size, size, generator=generator) * 2 - 1
     masks = torch.zeros(batch, size, size, dtype=torch.uint8)
     masks[:, size // 4 : size // 2, size // 4 : size // 2] = 1
     weak = torch.full_like(masks, 255)
     weak[:, size // 3 : size // 3 + 10, size // 3 : size // 3 + 10] = 1
     names = [str(i) for i in range(batch)]
-    dataset = Dataset(images=images, names=names, masks=masks, weak_labels=weak)
+    return Dataset(images=images, names=names, masks=masks, weak_labels=weak)
+
+
+def make_trainer(width: int, batch: int, precision: str, options) -> Trainer:
+    """The harness's step on random images with a labelled square each."""
+    size = options.size
+    dataset = square_dataset(batch, size)
     config = make_config(
         "paper",
         method="unpaired_accl",
@@ -243,6 +268,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--backend", choices=["fused", "reference"], default="fused")
+    parser.add_argument("--crf", action="store_true")
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--bound", action="store_true")
     parser.add_argument("--out", type=Path)

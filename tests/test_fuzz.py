@@ -148,7 +148,8 @@ def size_error(logits, limits, normalize) -> float:
     return 8 * torch.finfo(accumulation(logits.dtype)).eps * largest**2 / scale
 
 
-def compare(name, inputs, others, options, error=0.0):
+def compare(name, inputs, others, options, error=0.0, seen=()):
+    """seen: tensors beside the inputs whose NaN may reach the result."""
     cotangents = []
     fused = run(accl_ext, name, [leaf(x) for x in inputs], others, options, cotangents)
     wide = [leaf(x, torch.float64) for x in inputs]
@@ -158,7 +159,7 @@ def compare(name, inputs, others, options, error=0.0):
     if isinstance(fused[0], type) or isinstance(wanted[0], type):
         assert fused == wanted
         return
-    given = [*inputs, *(x for x in options.values() if isinstance(x, torch.Tensor))]
+    given = [*inputs, *seen, *(x for x in options.values() if isinstance(x, torch.Tensor))]
     finite = all(x.isfinite().all() for x in given)
     slack = error + 1e-14 * finite_max(*inputs)  # of log_softmax in the oracle, where p is near 1
     for kind, got_all, wanted_all in zip(("value", "gradient"), fused, wanted, strict=True):

@@ -68,6 +68,9 @@ __device__ __forceinline__ T element(const void* array, DType dtype, int64_t i) 
   return T(static_cast<const float*>(array)[i]);
 }
 
+__device__ __forceinline__ float power_of_2(float x) { return exp2_approximate(x); }
+__device__ __forceinline__ double power_of_2(double x) { return exp2(x); }
+
 __device__ __forceinline__ unsigned char roles(const GatedCrfArguments& a, int64_t i) {
   return (!a.source || a.source[i] ? kGives : 0) |
          (!a.destination || a.destination[i] ? kReceives : 0);
@@ -226,7 +229,7 @@ __device__ __forceinline__ void walk(const GatedCrfArguments& a, const Plan<T>& 
         T exponent = T(part.z) * T(part.z) * kernel.step[0] + T(dy) * T(dy) * kernel.step[1];
         exponent = fma(T(dx) * T(dx), kernel.step[2], exponent);
         if (kernel.factor != T(0)) exponent = fma(squared, kernel.factor, exponent);
-        k = fma(kernel.weight, exp2_(exponent), k);
+        k = fma(kernel.weight, power_of_2(exponent), k);
       }
       T x[kValues];
 #pragma unroll

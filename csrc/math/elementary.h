@@ -25,9 +25,6 @@ ACCL_HD double abs_(double x) { return fabs(x); }
 ACCL_HD float exp_(float x) { return expf(x); }
 ACCL_HD double exp_(double x) { return exp(x); }
 
-ACCL_HD float exp2_(float x) { return exp2f(x); }
-ACCL_HD double exp2_(double x) { return exp2(x); }
-
 // log(1 + x) for x in [0, 1].
 ACCL_HD float log1p_unit(float x) { return log1pf(x); }
 ACCL_HD double log1p_unit(double x) { return log1p(x); }

@@ -153,6 +153,8 @@ def _op_runs(size: int, batch: int, device: torch.device) -> dict[str, Callable[
     labels[:, size // 2 : size // 2 + 9, size // 2 : size // 2 + 9] = 1
     bounds = torch.tensor([10.0, 100.0], device=device)
 
+    image = torch.rand(batch, 1, size, size, generator=generator).to(device)
+
     def head(ops, z):
         result = ops.segmentation_head(z, labels, bounds)
         return result.partial_ce + 0.01 * result.size_penalty + result.probabilities.mean()
@@ -165,6 +167,9 @@ def _op_runs(size: int, batch: int, device: torch.device) -> dict[str, Callable[
         ),
         "size_penalty": lambda ops: _OpRun(lambda z: ops.size_penalty(z, bounds), [logits]),
         "segmentation_head": lambda ops: _OpRun(lambda z: head(ops, z), [logits]),
+        "gated_crf_loss": lambda ops: _OpRun(
+            lambda p: ops.gated_crf_loss(p, image), [logits.detach().sigmoid().requires_grad_()]
+        ),
     }
 
 

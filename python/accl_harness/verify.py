@@ -134,6 +134,24 @@ def op_cases(device: torch.device) -> Iterator[Case]:
                 ops.segmentation_head(z, s, b, weight=w)
             ),
         )
+        image, *masks = (torch.rand(2, n, 19, 23, generator=generator) for n in (2, 1, 1))
+        image, source, destination = image.to(device), *((m < 0.7).to(device) for m in masks)
+        for reduction in ("mean", "sum", "none"):
+            yield Case(
+                f"gated_crf_loss {reduction} C={classes}",
+                [normal(*shape).sigmoid().detach().requires_grad_()],
+                lambda ops, p, r=reduction, i=image, s=source, t=destination: [
+                    ops.gated_crf_loss(
+                        p,
+                        i,
+                        radius=3,
+                        kernels=((1.0, 3.0, 0.2), (0.5, 2.0, None)),
+                        source_mask=s,
+                        destination_mask=t,
+                        reduction=r,
+                    )
+                ],
+            )
 
 
 def compare_op(case: Case, fused: ModuleType, reference: ModuleType) -> Deviation:

@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
-import torch
 from torch import bfloat16, complex64, float8_e5m2, float16, float32, int32, int64, uint8, uint16
 from torch import bool as boolean
 
-
-@dataclass(frozen=True)
-class T:
-    """A tensor to be made on the device of the test, or on the other one."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype = float32
-    elsewhere: bool = False
-    grad: bool = False
-
-    def make(self, device: str, other: str) -> torch.Tensor:
-        return torch.zeros(
-            self.shape,
-            dtype=self.dtype,
-            device=other if self.elsewhere else device,
-            requires_grad=self.grad,
-        )
-
+from . import bad_pair_calls
+from .bad_tensor import T
 
 SCORES, LOGITS, LABELS = T((2, 1, 3, 3)), T((2, 1, 4, 5)), T((2, 4, 5), uint8)
 
@@ -154,6 +136,8 @@ BAD_BOUNDS = [
 
 
 def rows():
+    for row in bad_pair_calls.rows():
+        yield "gated_crf_loss", *row
     for arguments, *rest in GENERATOR:
         yield "accl_loss", arguments, *rest
     for arguments, *rest in DISCRIMINATOR:
