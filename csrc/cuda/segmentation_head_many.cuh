@@ -88,6 +88,7 @@ struct ManyForward {
     ACCL_SHARED(T, of_warp, kClassGroup * kWarps);
     for (int64_t group = 0; group < a.classes; group += kClassGroup) {
       const int count = int(a.classes - group < kClassGroup ? a.classes - group : kClassGroup);
+      __syncthreads(); // the sums of the group before are read before this one's overwrite them
       for (int i = 0; i < count; ++i) {
         T z[kWidth], size = T(0);
         In p[kWidth];
@@ -110,7 +111,6 @@ struct ManyForward {
         for (int warp = 0; warp < kWarps; ++warp) size += of_warp[i * kWarps + warp];
         *to = size;
       }
-      __syncthreads(); // all sums are read before the next group of classes overwrites them
     }
   }
 

@@ -114,7 +114,7 @@ def score_cases(few: bool) -> Iterator[Fields]:
     single = itertools.cycle(TERMS[:3])
     pairs = itertools.cycle([["lsgan"] * 2, ["vanilla"] * 2, ["hinge_fake", "hinge_real"]])
     for dtype in DTYPES:
-        for n in [900, 2100, 4097] if few else [*SIZES, 2100, 10_000]:
+        for n in [900, 4097, 10_000] if few else [*SIZES, 2100, 10_000]:
             yield score_case(dtype, [n], [next(single)], next(reductions), next(seeds))
     for dtype in DTYPES[2:3] if few else DTYPES:
         for reduction in SIZE_REDUCTIONS:
@@ -285,9 +285,12 @@ def pixel_cases(few: bool) -> Iterator[Fields]:
                 batch = 2 if n % 2 else 3
                 head = case(dtype, batch, classes, n).with_labels().with_bounds().with_head()
                 yield head.finish(next(gradients))
+    # More classes than registers hold, in several blocks; than one sum in shared memory holds.
+    yield case(torch.float32, 2, 40, 600).with_labels().with_bounds().with_head().finish()
+    yield case(torch.float32, 2, 40, 600).with_bounds().finish()
     if few:
         return
-    for classes in (2, 5, 40):
+    for classes in (2, 4, 5, 8, 9, 40):
         for n in (64, 1300):  # rows that begin at multiples of 16 bytes
             head = case(torch.float32, 2, classes, n).with_labels().with_bounds().with_head()
             yield head.finish()

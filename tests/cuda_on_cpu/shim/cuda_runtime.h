@@ -12,9 +12,11 @@
 #include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -82,13 +84,22 @@ struct Warp {
   std::atomic<uint64_t> value[2][kWarp] = {};
 };
 
+// __syncthreads() of a block: two barriers in turn. ThreadSanitizer lets a thread that wakes up
+// late know what others did before they came to the barrier again, if it is the same one.
+struct BlockBarrier {
+  Barrier barrier[2] = {Barrier(kThreads), Barrier(kThreads)};
+};
+
 struct Self {
   int group = 0;
-  Barrier* block = nullptr;
+  BlockBarrier* block = nullptr;
+  int barriers = 0;
   Warp* warp = nullptr;
   int shuffles = 0;
   bool fenced = false; // a fence was passed since the last atomic operation
   const int* atomic = nullptr; // the last atomic operation's, if no fence was passed since
+
+  void wait_for_block() { block->barrier[barriers++ % 2].wait(); }
 };
 inline Self& self() {
   static thread_local Self instance;
@@ -104,7 +115,7 @@ class Pool {
 
   Pool() {
     for (int group = 0; group < kGroups; ++group) {
-      blocks_.emplace_back(new Barrier(kThreads));
+      blocks_.emplace_back(new BlockBarrier);
       for (int i = 0; i < kThreads / kWarp; ++i) warps_.emplace_back(new Warp);
     }
     for (int i = 0; i < kGroups * kThreads; ++i) threads_.emplace_back([this, i] { run(i); });
@@ -146,14 +157,14 @@ class Pool {
         kernel_();
         me.fenced = false;
         me.atomic = nullptr;
-        me.block->wait(); // the group's next block uses the same shared memory
+        me.wait_for_block(); // the group's next block uses the same shared memory
       }
       gate_.wait();
     }
   }
 
   Barrier gate_{kGroups * kThreads + 1};
-  std::vector<std::unique_ptr<Barrier>> blocks_;
+  std::vector<std::unique_ptr<BlockBarrier>> blocks_;
   std::vector<std::unique_ptr<Warp>> warps_;
   std::vector<std::thread> threads_;
   std::vector<int> schedule_;
@@ -167,7 +178,24 @@ inline Pool& pool() {
 
 } // namespace cuda_on_cpu
 
-inline void __syncthreads() { cuda_on_cpu::self().block->wait(); }
+// Barriers and fences know where they stand: the one that the environment variable
+// CUDA_ON_CPU_WITHOUT names ("reduce.cuh:28") does nothing. planted.py takes out each in turn.
+#define CUDA_ON_CPU_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
+
+namespace cuda_on_cpu {
+
+inline bool is_taken_out(const char* file, int line) {
+  static const char* const site = std::getenv("CUDA_ON_CPU_WITHOUT");
+  if (!site) return false;
+  const char* const slash = std::strrchr(file, '/');
+  return site == std::string(slash ? slash + 1 : file) + ":" + std::to_string(line);
+}
+
+} // namespace cuda_on_cpu
+
+inline void __syncthreads(CUDA_ON_CPU_SITE) {
+  if (!cuda_on_cpu::is_taken_out(file, line)) cuda_on_cpu::self().wait_for_block();
+}
 
 template <class T>
 T __shfl_down_sync(unsigned, T x, int offset) {
@@ -189,7 +217,8 @@ T __shfl_down_sync(unsigned, T x, int offset) {
 
 // An atomic operation alone orders nothing. It publishes what was written before a fence that
 // precedes it, and a fence that follows it makes visible what others published.
-inline void __threadfence() {
+inline void __threadfence(CUDA_ON_CPU_SITE) {
+  if (cuda_on_cpu::is_taken_out(file, line)) return;
   cuda_on_cpu::Self& me = cuda_on_cpu::self();
   if (me.atomic) (void)__atomic_load_n(me.atomic, __ATOMIC_ACQUIRE);
   me.atomic = nullptr;
