@@ -5,6 +5,7 @@ import pytest
 import torch
 from ops.oracle import as_tuple, make_labels, make_logits
 from ops.table import FEW, cases
+from torch._dynamo import compiled_autograd
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import accl_ext
@@ -176,6 +177,56 @@ def test_second_derivatives_through_aot_are_refused_not_wrong():
     with pytest.raises(RuntimeError, match="double backward"):  # noqa: PT012
         (g,) = torch.autograd.grad(compiled(z), z, create_graph=True)
         torch.autograd.grad(g.square().sum(), z)
+
+
+@pytest.mark.parametrize(
+    ("backend", "forward"),
+    [("eager", "eager"), ("aot_eager", "eager"), ("aot_eager", "compiled")],
+)
+@pytest.mark.parametrize(**cases(FEW))
+def test_compiled_autograd(case, backend, forward):
+    """The backward too is traced, without a break in its graph."""
+    leaves, run = case.make(torch.float32, (5, 7))
+
+    def loss(*inputs):
+        return sum(x.square().sum() for x in run(accl_ext, *[x * 1.5 for x in inputs]))
+
+    wanted = torch.autograd.grad(loss(*leaves), leaves)
+    step = torch.compile(loss, backend=backend, fullgraph=True) if forward == "compiled" else loss
+    for _ in range(2):
+        with compiled_autograd._enable(torch.compile(backend=backend, fullgraph=True)):
+            step(*leaves).backward()
+        for leaf, gradient in zip(leaves, wanted, strict=True):
+            torch.testing.assert_close(leaf.grad, gradient)
+            leaf.grad = None
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_one_gradient_of_the_discriminator_s_loss_under_compiled_autograd(kept):
+    scores = [torch.randn(2, 7), torch.randn(2, 7)]
+    leaf = scores[kept].requires_grad_()
+    (wanted,) = torch.autograd.grad(accl_ext.accl_discriminator_loss(*scores), leaf)
+    with compiled_autograd._enable(torch.compile(backend="aot_eager", fullgraph=True)):
+        accl_ext.accl_discriminator_loss(*scores).backward()
+    torch.testing.assert_close(leaf.grad, wanted)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_new_pixel_weights_and_sizes_do_not_recompile(smoothing):
+    def loss(z, y, weight):
+        options = {"pixel_weight": weight, "label_smoothing": smoothing}
+        head = accl_ext.segmentation_head(z, y, **options)
+        return head.partial_ce + accl_ext.partial_cross_entropy(z, y, **options)
+
+    compiled, counter = counting(loss, dynamic=True)
+    for batch, height, width in ((5, 14, 18), (6, 12, 8), (4, 34, 30)):
+        z = make_logits(batch, 3, (height, width), torch.float32).requires_grad_()
+        y, weight = make_labels(batch, 3, (height, width)), torch.rand(batch, height, width)
+        got, wanted = compiled(z, y, weight), loss(z, y, weight)
+        torch.testing.assert_close(got, wanted)
+        (a,), (b,) = torch.autograd.grad(got, z), torch.autograd.grad(wanted, z)
+        torch.testing.assert_close(a, b)
+    assert counter.frame_count == 1
 
 
 def test_autocast_in_a_graph():

@@ -6,7 +6,6 @@ namespace accl {
 namespace {
 
 using torch::autograd::AutogradContext;
-using torch::autograd::Function;
 using torch::autograd::variable_list;
 
 ACCL_OP(accl_loss, decltype(accl_loss), "accl_loss")
@@ -80,7 +79,7 @@ struct LossOptions {
   }
 };
 
-struct AcclLossBackward : Function<AcclLossBackward> {
+struct AcclLossBackward : TraceableFunction<AcclLossBackward> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& grad_loss,
                             const at::Tensor& scores, const LossOptions& o) {
     const at::AutoDispatchBelowADInplaceOrView guard;
@@ -101,7 +100,7 @@ struct AcclLossBackward : Function<AcclLossBackward> {
   }
 };
 
-struct AcclLoss : Function<AcclLoss> {
+struct AcclLoss : TraceableFunction<AcclLoss> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& scores, double target,
                             std::string_view criterion, std::string_view reduction) {
     const at::AutoDispatchBelowADInplaceOrView guard;
@@ -171,7 +170,7 @@ std::array<at::Tensor, 2> dispatch_backward(const at::Tensor& grad_loss, const a
   return {grad_fake, grad_real};
 }
 
-struct DiscriminatorLossBackward : Function<DiscriminatorLossBackward> {
+struct DiscriminatorLossBackward : TraceableFunction<DiscriminatorLossBackward> {
   // Returns the wanted gradients alone.
   static variable_list forward(AutogradContext* ctx, const at::Tensor& grad_loss,
                                const at::Tensor& fake, const at::Tensor& real,
@@ -207,7 +206,7 @@ struct DiscriminatorLossBackward : Function<DiscriminatorLossBackward> {
   }
 };
 
-struct DiscriminatorLoss : Function<DiscriminatorLoss> {
+struct DiscriminatorLoss : TraceableFunction<DiscriminatorLoss> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& fake, const at::Tensor& real,
                             double fake_target, double real_target, std::string_view criterion,
                             double scale, std::string_view reduction) {

@@ -24,6 +24,13 @@ c10::TypedOperatorHandle<Signature> find_op(const char* name) {
     return handle.call(std::forward<Arguments>(arguments)...);               \
   }
 
+// A function whose backward uses nothing but its inputs and what ctx holds: compiled autograd may
+// trace it instead of breaking its graph there.
+template <class T>
+struct TraceableFunction : torch::autograd::Function<T> {
+  static constexpr bool is_traceable = true;
+};
+
 // A tangent of forward mode also goes to the Function, which refuses it; below, it would be lost.
 inline bool needs_graph(const at::Tensor& a) {
   return (c10::GradMode::is_enabled() && a.requires_grad()) || a._fw_grad(0).defined();

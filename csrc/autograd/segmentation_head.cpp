@@ -9,7 +9,6 @@ namespace accl {
 namespace {
 
 using torch::autograd::AutogradContext;
-using torch::autograd::Function;
 using torch::autograd::variable_list;
 using Inputs = SegmentationHeadBackwardInputs;
 
@@ -64,7 +63,7 @@ Inputs load(AutogradContext* ctx) {
 }
 
 // The first arguments are the differentiable members of `in`: apply() sees tensors, not structs.
-struct Backward : Function<Backward> {
+struct Backward : TraceableFunction<Backward> {
   static at::Tensor forward(AutogradContext* ctx, const OptionalTensor& /*grad_probabilities*/,
                             const OptionalTensor& /*grad_ce*/,
                             const OptionalTensor& /*grad_penalty*/,
@@ -103,7 +102,7 @@ variable_list gradient_of_logits(const Inputs& in, size_t arguments) {
   return result;
 }
 
-struct PartialCrossEntropy : Function<PartialCrossEntropy> {
+struct PartialCrossEntropy : TraceableFunction<PartialCrossEntropy> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& logits,
                             const at::Tensor& labels, int64_t ignore_index,
                             const OptionalTensor& weight, const OptionalTensor& pixel_weight,
@@ -132,7 +131,7 @@ struct PartialCrossEntropy : Function<PartialCrossEntropy> {
   }
 };
 
-struct SizePenalty : Function<SizePenalty> {
+struct SizePenalty : TraceableFunction<SizePenalty> {
   static variable_list forward(AutogradContext* ctx, const at::Tensor& logits,
                                const at::Tensor& bounds, std::string_view normalize,
                                std::string_view reduction, at::Tensor* scale) {
@@ -158,7 +157,7 @@ struct SizePenalty : Function<SizePenalty> {
   }
 };
 
-struct SegmentationHead : Function<SegmentationHead> {
+struct SegmentationHead : TraceableFunction<SegmentationHead> {
   static variable_list forward(AutogradContext* ctx, const at::Tensor& logits,
                                const at::Tensor& labels, const OptionalTensor& bounds,
                                int64_t ignore_index, const OptionalTensor& weight,

@@ -141,3 +141,18 @@ def test_avx2_and_avx512_agree_to_the_last_bit(of_isa):
     for name, (got, _) in of_isa["avx2"].items():
         for a, b in zip(got, of_isa["avx512"][name][0], strict=True):
             assert torch.equal(a, b), name
+
+
+def test_an_unknown_instruction_set_is_refused():
+    code = (
+        "import torch, accl_ext\n"
+        "for call in (accl_ext.build_info, lambda: accl_ext.accl_loss(torch.zeros(3))):\n"
+        "    try: call()\n"
+        "    except ValueError as error: print(error)\n"
+    )
+    environment = {
+        **os.environ, "ACCL_EXT_ISA": "avx", "PYTHONPATH": os.pathsep.join(sys.path)
+    }  # fmt: skip
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    message = "ACCL_EXT_ISA must be baseline, avx2 or avx512, got avx"
+    assert run.stdout.decode().splitlines() == [message, message], run.stderr.decode()

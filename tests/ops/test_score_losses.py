@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import accl_ext
 from accl_ext import reference
@@ -187,3 +188,39 @@ def test_half_precision_sums_in_float32(dtype):
     x = torch.full((65_536,), 2.0, dtype=dtype)
     assert accl_ext.accl_loss(x, reduction="sum") == 65_536  # infinite in float16
     assert reference.accl_loss(x, reduction="sum") == 65_536
+
+
+class _Gradients(TorchDispatchMode):
+    """What the discriminator's backward op returns."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        returned = function(*args, **(kwargs or {}))
+        if function.name() == "accl_ext::_accl_discriminator_loss_backward":
+            self.returned = returned
+        return returned
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("needed", [(True, False), (False, True), (True, True)], ids=str)
+def test_the_discriminator_computes_the_gradients_that_are_needed(needed, reduction, order):
+    inputs = [torch.randn(2, 9, dtype=torch.float64, requires_grad=need) for need in needed]
+    leaves = [x for x in inputs if x.requires_grad]
+    both = [x.detach().requires_grad_() for x in inputs]
+    loss = accl_ext.accl_discriminator_loss(*inputs, criterion="vanilla", reduction=reduction)
+    other = accl_ext.accl_discriminator_loss(*both, criterion="vanilla", reduction=reduction)
+    with _Gradients() as mode:
+        got = torch.autograd.grad(loss.sum(), leaves, create_graph=True)
+    assert [x is not None for x in mode.returned] == list(needed)
+    wanted = torch.autograd.grad(other.sum(), both, create_graph=True)
+    if order == 2:
+        got = torch.autograd.grad([x.pow(2).sum() for x in got], leaves)
+        wanted = torch.autograd.grad([x.pow(2).sum() for x in wanted], both)
+    for a, b in zip(got, [x for x, need in zip(wanted, needed, strict=True) if need], strict=True):
+        assert torch.equal(a, b)
+
+
+def test_no_gradient_of_the_discriminator_is_asked_for():
+    x = torch.randn(2, 9)
+    backward = torch.ops.accl_ext._accl_discriminator_loss_backward
+    assert backward(torch.ones(()), x, x, 0.0, 1.0, 0, 1.0, 0, (False, False)) == (None, None)

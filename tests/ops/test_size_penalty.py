@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import accl_ext
+from accl_ext._arguments import _cached_bounds
 from ops.oracle import DTYPES, LAYOUTS, SPATIAL, check, dtype_id, lay_out, make_logits
 
 NORMALIZATIONS = ("area", "none", "area2")
@@ -36,7 +37,6 @@ def named_bounds(classes: int) -> dict:
         "int64": both.long(),
         "int32": both[0].int(),
         "float64": both.double(),
-        "float16": both.half(),
         "strided": both.transpose(0, 2).contiguous().transpose(0, 2),
         "expanded": both[:1, :1].expand(BATCH, classes, 2),
         "free_sides": free,
@@ -203,3 +203,17 @@ def test_a_pair_of_numbers_is_kept_per_device_and_dtype():
         assert torch.equal(a, b)
     # float64 logits keep the digits of 0.1 and 0.3
     check("size_penalty", z, (0.1, 0.3))
+
+
+@pytest.mark.parametrize(
+    "bounds", [(nan, 3.0), (3.0, nan), (nan, nan), (-inf, inf), (inf, -inf)], ids=str
+)
+def test_free_sides_given_as_numbers_are_put_on_the_device_once(bounds):
+    z = make_logits(2, 1)
+    accl_ext.size_penalty(z, bounds)
+    before = _cached_bounds.cache_info().misses
+    for _ in range(3):
+        # Another NaN each time: no object is equal to it.
+        accl_ext.size_penalty(z, tuple(float(str(bound)) for bound in bounds))
+    assert _cached_bounds.cache_info().misses == before
+    check("size_penalty", z, bounds)
