@@ -8,7 +8,7 @@ import accl_harness
 ROOT = Path(accl_harness.__file__).parent
 ORDER = (
     *("errors", "versions", "plotting", "storage", "methods", "data"),
-    *("config", "config_file", "networks"),
+    *("defaults", "config", "config_file", "networks"),
     *("run", "training", "evaluation", "report", "experiments"),
     *("info", "bench", "verify", "options", "commands", "cli", "__main__"),
 )
