@@ -1,6 +1,7 @@
 """The terms beyond the paper and what surrounds them, by hand; and whole trainings with them."""
 
 import dataclasses
+import json
 import math
 
 import pytest
@@ -437,7 +438,12 @@ def test_an_interrupted_run_with_everything_ends_like_an_uninterrupted_one(tmp_p
     config = config.replace(out=str(tmp_path / "run"))
     with pytest.raises(Stop):
         run_training(config, quiet=True, on_epoch=stop)
-    assert_same_end(run_training(config, quiet=True, resume=True), whole)
+    run = run_training(config, quiet=True, resume=True)
+    assert_same_end(run, whole)
+    found = json.loads((run / "metrics.json").read_text())["measured"]
+    assert found["crf"]["weight"] > 0
+    assert found["mean_size"] > 0
+    assert len(found["log_size"]) == 2
 
 
 def test_a_step_keeps_its_statistics_in_a_handful_of_calls():

@@ -193,6 +193,8 @@ def test_run_folder_holds_what_it_should(finished):
     assert metrics["backend"] == "reference"
     assert 0 < metrics["annotation_ratio"] < 1
     assert len(metrics["bounds"]) == 2
+    assert metrics["measured"]["prior"] == 0.02
+    assert metrics["measured"]["crf"] is None
     assert metrics["seconds"] > 0
 
 

@@ -19,7 +19,7 @@ from ..training.curves import Row
 from ..training.inference import TrainedRun, load_run
 from ..training.session import run_to_write, training_session
 
-FACTS = ("seconds", "annotation_ratio", "bounds", "warnings")
+FACTS = ("seconds", "annotation_ratio", "bounds", "warnings", "measured")
 """What only the training knows and metrics.json holds."""
 
 

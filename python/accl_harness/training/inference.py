@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..networks import build_generator
 from ..run import Run
 
-FACTS = ("seconds", "annotation_ratio", "bounds", "warnings")
+FACTS = ("seconds", "annotation_ratio", "bounds", "warnings", "measured")
 """What a checkpoint holds for metrics.json beside the networks."""
 
 
@@ -29,7 +29,7 @@ class TrainedRun:
     epoch: int
     """The epoch the weights are of."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """What only the training knows: ``seconds``, ``annotation_ratio``, ``bounds``, ``warnings``."""
+    """What only the training knows: the ``FACTS`` of it."""
 
 
 def load_run(run: Path, device: str | torch.device | None = None) -> TrainedRun:

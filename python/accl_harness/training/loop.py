@@ -23,6 +23,7 @@ from .rules import (
     reference_bank,
     size_balance,
     size_prior,
+    terms_in_numbers,
     whole_objects,
 )
 from .runtime import gradient_sum, loss_scaler, total
@@ -68,6 +69,7 @@ class Trainer:
         self.state = TrainingState.build(config, fabric.device, scaler)
         objective = self._objective(train, masks, ops)
         self.state.size_balance = objective.size_balance
+        self.measured = terms_in_numbers(config, objective)
         step = TrainingStep(
             self.state.generator,
             self.state.discriminator,
@@ -176,6 +178,7 @@ class Trainer:
             "warnings": self.watch.issued,
             "annotation_ratio": self.annotation_ratio,
             "bounds": None if self.bounds is None else list(self.bounds),
+            "measured": self.measured,
         }
 
     def _watch(self, issued: list[str] | None = None) -> Watch:

@@ -17,6 +17,7 @@ from ..config import TrainConfig
 from ..data.dataset import Dataset
 from ..data.references import ReferenceBank, make_bank
 from ..errors import UserError
+from .step import Objective
 from .terms import GatedCRF, SizeBalance, SizePrior
 
 SMALLEST_DEVIATION = 0.1
@@ -100,6 +101,18 @@ def extent(masks: Tensor) -> float:
         first, last = line.int().argmax(1), line.flip(1).int().argmax(1)
         longest = torch.maximum(longest, (line.shape[1] - first - last) / line.shape[1])
     return longest.mean().item()
+
+
+def terms_in_numbers(config: TrainConfig, objective: Objective) -> dict[str, Any]:
+    """What was measured on images and masks, for metrics.json; after :func:`measured`."""
+    prior, balance, crf = objective.size_prior, objective.size_balance, objective.crf
+    return {
+        "prior": config.prior,
+        "shift": config.augment.shift,
+        "log_size": None if prior is None else [prior.mean, prior.deviation],
+        "mean_size": None if balance is None else balance.size,
+        "crf": None if crf is None else {"weight": crf.weight, "sigma_image": crf.sigma_image},
+    }
 
 
 def size_prior(weight: float, masks: Tensor) -> SizePrior:

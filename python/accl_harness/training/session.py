@@ -66,6 +66,7 @@ class Session:
             "annotation_ratio": trainer.annotation_ratio,
             "bounds": None if trainer.bounds is None else list(trainer.bounds),
             "warnings": trainer.watch.issued,
+            "measured": trainer.measured,
         }
         generator = trainer.state.generator.eval()
         return TrainedRun(trainer.config, generator, trainer.fabric.device, trainer.epoch, facts)
