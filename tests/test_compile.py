@@ -219,6 +219,7 @@ def test_new_pixel_weights_and_sizes_do_not_recompile(smoothing):
         return head.partial_ce + accl_ext.partial_cross_entropy(z, y, **options)
 
     compiled, counter = counting(loss, dynamic=True)
+    graphs = []  # the first call may be traced twice, as above
     for batch, height, width in ((5, 14, 18), (6, 12, 8), (4, 34, 30)):
         z = make_logits(batch, 3, (height, width), torch.float32).requires_grad_()
         y, weight = make_labels(batch, 3, (height, width)), torch.rand(batch, height, width)
@@ -226,7 +227,9 @@ def test_new_pixel_weights_and_sizes_do_not_recompile(smoothing):
         torch.testing.assert_close(got, wanted)
         (a,), (b,) = torch.autograd.grad(got, z), torch.autograd.grad(wanted, z)
         torch.testing.assert_close(a, b)
-    assert counter.frame_count == 1
+        graphs.append(counter.frame_count)
+    assert graphs == [graphs[0]] * 3
+    assert graphs[0] <= 2
 
 
 def test_autocast_in_a_graph():
