@@ -21,13 +21,16 @@
 namespace accl {
 namespace cuda {
 
-// 4 warps: few, so that the many blocks of a small image are all at work; how many blocks share a
-// multiprocessor follows from the registers of a kernel, which docs/cuda.md lists.
+// 4 warps: few, so that the many blocks of a small image are all at work.
 constexpr int kThreads = ACCL_BLOCK_THREADS;
 constexpr int kWarp = 32;
 constexpr int kWarps = kThreads / kWarp;
 static_assert(kThreads % kWarp == 0 && kThreads <= 1024,
               "whole warps, at most the hardware's limit");
+
+// Registers that a kernel may use so that so many of its blocks share a multiprocessor: without a
+// number, ptxas keeps a few registers in memory for the sake of more blocks.
+#define ACCL_BLOCKS(blocks) __launch_bounds__(accl::cuda::kThreads, blocks)
 
 // A chunk is the part of a row that one block sums. A short row is cut into short chunks, so that
 // one image of 256 x 256 pixels fills the multiprocessors of a large GPU (128 blocks). A longer one

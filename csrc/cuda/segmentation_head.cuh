@@ -7,6 +7,7 @@
 #include <initializer_list>
 #include <type_traits>
 
+#include "../math/label_smoothing.h"
 #include "../math/logistic.h"
 #include "../math/size.h"
 #include "labels.cuh"
@@ -14,12 +15,18 @@
 namespace accl {
 namespace cuda {
 
+typedef LabelSmoothing<double> PlannedSmoothing;
+
 struct PixelPlan {
-  Chunks chunks;  // of an image
-  int64_t units;  // chunks of the batch
+  Chunks chunks; // of an image
+  int64_t units; // chunks of the batch
   Labels labels;
+  PlannedSmoothing smoothing;
   bool aligned;
 };
+
+// As many as 32 bits count, which divide much faster than 64.
+constexpr int64_t kMaxUnits = 2147483647;
 
 // `maps`: what else is read or written along a row, in vectors of 16 bytes or more.
 template <class In>
@@ -30,7 +37,8 @@ PixelPlan plan_pixels(const SegmentationHeadArguments& a, std::initializer_list<
   aligned =
       aligned && is_aligned(a.logits, 16) && is_aligned(a.labels, kWidthOf<In> * labels.bytes);
   for (const void* map : maps) aligned = aligned && is_aligned(map, 16);
-  return {chunks, a.images * chunks.count, labels, aligned};
+  return {chunks, a.images * chunks.count, labels, label_smoothing_of(a.label_smoothing, a.classes),
+          aligned};
 }
 
 constexpr int kMaxKeptClasses = 8; // whose logits a thread keeps in registers
@@ -59,7 +67,6 @@ struct Unit {
 
 __device__ __forceinline__ Unit unit_of(const SegmentationHeadArguments& a, const PixelPlan& plan,
                                         int64_t unit) {
-  // The number of units is below 2^31 (launched() looks), and dividing 32 bits is much faster.
   const uint32_t image = uint32_t(unit) / uint32_t(plan.chunks.count);
   const uint32_t chunk = uint32_t(unit) - image * uint32_t(plan.chunks.count);
   const int64_t begin = chunk * plan.chunks.size, end = begin + plan.chunks.size;
@@ -73,11 +80,9 @@ __device__ __forceinline__ In* row_of(const SegmentationHeadArguments& a, Pointe
   return static_cast<In*>(base) + (image * a.classes + c) * a.pixels;
 }
 
-// Weight of a label's class. An invalid label counts as background, so that only its own pixel and
-// the loss become NaN.
 template <class T>
-__device__ __forceinline__ T class_weight(const SegmentationHeadArguments& a, int32_t code) {
-  return a.weight ? static_cast<const T*>(a.weight)[code < 0 ? 0 : code] : T(1);
+__device__ __forceinline__ T class_weight(const SegmentationHeadArguments& a, int32_t c) {
+  return a.weight ? static_cast<const T*>(a.weight)[c] : T(1);
 }
 
 template <class T>

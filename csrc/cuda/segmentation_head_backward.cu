@@ -13,6 +13,7 @@ namespace {
 template <class In>
 int backward(const SegmentationHeadBackward& a, cudaStream_t stream) {
   const PixelPlan plan = plan_pixels<In>(a, {a.grad_probabilities, a.grad_logits});
+  if (plan.units > kMaxUnits) return int(cudaErrorInvalidValue);
   const int64_t blocks = blocks_for(plan.units);
   with_kernel_classes<In>(
       a.classes, [&] { ACCL_LAUNCH(binary_backward<In>, blocks, stream, a, plan); },

@@ -21,7 +21,7 @@ template <class In>
 struct BinaryForward {
   typedef Accumulation<In> T;
   const SegmentationHeadForward& a;
-  const Labels& labels;
+  const PixelPlan& plan;
   const int64_t image;
   const In* const logits;
   In* const probabilities; // null: not wanted
@@ -30,9 +30,9 @@ struct BinaryForward {
   T size = T(0);
   LabelSums<T> sums;
 
-  __device__ BinaryForward(const SegmentationHeadForward& arguments, const Labels& l, int64_t i)
+  __device__ BinaryForward(const SegmentationHeadForward& arguments, const PixelPlan& p, int64_t i)
       : a(arguments),
-        labels(l),
+        plan(p),
         image(i),
         logits(row_of<const In>(a, a.logits, i, 0)),
         probabilities(a.probabilities ? row_of<In>(a, a.probabilities, i, 0) : nullptr),
@@ -52,6 +52,12 @@ struct BinaryForward {
     if (probabilities) tile.store(probabilities, v, p);
   }
 
+  __device__ __forceinline__ T pixel_loss(const Logistic<T>& l, int32_t code) const {
+    if (a.label_smoothing == 0) return binary_cross_entropy(l, code == 1);
+    const SmoothedLabel<T> label(a, plan.smoothing, code);
+    return smoothed_binary_cross_entropy(l, label.factor(0), label.factor(1));
+  }
+
   template <class Pixels, int kWidth>
   __device__ __forceinline__ void cross_entropy(const Pixels& tile, int v, const In (&z)[kWidth],
                                                 unsigned labelled) {
@@ -60,9 +66,8 @@ struct BinaryForward {
     for (int j = 0; j < kWidth; ++j) {
       loss[j] = T(0);
       if (!(labelled >> j & 1)) continue;
-      const int32_t code = label_code(labels, image, tile.at(v) + j);
-      const Logistic<T> l = logistic_of<In>(widen(z[j]));
-      loss[j] = sums.add(a, code, binary_cross_entropy(l, code == 1));
+      const PixelLabel<T> label(a, plan.labels, image, tile.at(v) + j);
+      loss[j] = sums.add(label, pixel_loss(logistic_of<In>(widen(z[j])), label.code));
     }
     if (map) tile.store(map, v, loss);
   }
@@ -76,7 +81,7 @@ struct BinaryForward {
 #pragma unroll
       for (int v = 0; v < kVectors; ++v) tile.load(logits, v, padding, z[v]);
     }
-    const unsigned labelled = labels.data ? labelled_pixels(labels, image, tile) : 0;
+    const unsigned labelled = plan.labels.data ? labelled_pixels(plan.labels, image, tile) : 0;
 #pragma unroll
     for (int v = 0; v < kVectors; ++v) {
       const unsigned some = of_vector<Pixels>(labelled, v);
@@ -91,13 +96,13 @@ struct BinaryForward {
 };
 
 template <class In>
-__global__ void __launch_bounds__(kThreads)
+__global__ void ACCL_BLOCKS(8)
     binary_forward(const __grid_constant__ SegmentationHeadForward a,
                    const __grid_constant__ PixelPlan plan) {
   typedef Accumulation<In> T;
   for (int64_t i = blockIdx.x; i < plan.units; i += gridDim.x) {
     const Unit unit = unit_of(a, plan, i);
-    BinaryForward<In> work(a, plan.labels, unit.image);
+    BinaryForward<In> work(a, plan, unit.image);
     for_tiles<BinaryTile<In>>(unit.begin, unit.end, plan.aligned,
                               [&](const auto& tile) { work.add(tile); });
     T sums[3] = {work.size, work.sums.loss, work.sums.weight};
@@ -114,7 +119,7 @@ template <class In>
 struct BinaryBackward {
   typedef Accumulation<In> T;
   const SegmentationHeadBackward& a;
-  const Labels& labels;
+  const PixelPlan& plan;
   const int64_t image;
   const In* const logits;
   const In* const grad_probabilities; // null: 0
@@ -122,9 +127,10 @@ struct BinaryBackward {
   const bool dense; // a gradient comes through the probabilities or the soft sizes
   const T row;      // gradient of the soft size
 
-  __device__ BinaryBackward(const SegmentationHeadBackward& arguments, const Labels& l, int64_t i)
+  __device__ BinaryBackward(const SegmentationHeadBackward& arguments, const PixelPlan& p,
+                            int64_t i)
       : a(arguments),
-        labels(l),
+        plan(p),
         image(i),
         logits(row_of<const In>(a, a.logits, i, 0)),
         grad_probabilities(a.grad_probabilities ? row_of<const In>(a, a.grad_probabilities, i, 0)
@@ -132,6 +138,12 @@ struct BinaryBackward {
         grad_logits(row_of<In>(a, a.grad_logits, i, 0)),
         dense(a.grad_probabilities || a.grad_soft_size || a.grad_penalty),
         row(row_gradient<T>(a, i, 0)) {}
+
+  __device__ __forceinline__ T pixel_slope(const Logistic<T>& l, int32_t code) const {
+    if (a.label_smoothing == 0) return binary_cross_entropy_slope(l, code == 1);
+    const SmoothedLabel<T> label(a, plan.smoothing, code);
+    return label.slope(1, sigmoid(l), sigmoid_complement(l));
+  }
 
   template <class Pixels>
   __device__ __forceinline__ void write(const Pixels& tile) const {
@@ -145,7 +157,7 @@ struct BinaryBackward {
       if (dense) tile.load(logits, v, zero, z[v]);
       if (grad_probabilities) tile.load(grad_probabilities, v, zero, g[v]);
     }
-    const unsigned labelled = a.grad_ce ? labelled_pixels(labels, image, tile) : 0;
+    const unsigned labelled = a.grad_ce ? labelled_pixels(plan.labels, image, tile) : 0;
 #pragma unroll
     for (int v = 0; v < kVectors; ++v) {
       const unsigned some = of_vector<Pixels>(labelled, v);
@@ -156,9 +168,8 @@ struct BinaryBackward {
         T slope = T(0);
         if (dense) slope = sigmoid_slope(logistic_of<In>(widen(z[v][j]))) * (widen(g[v][j]) + row);
         if (some >> j & 1) {
-          const LabelGradient<T> of(a, labels, image, tile.at(v) + j);
-          const Logistic<T> l = logistic_of<In>(widen(z[v][j]));
-          slope += of.times(binary_cross_entropy_slope(l, of.code == 1));
+          const PixelLabel<T> label = label_with_gradient<T>(a, plan.labels, image, tile.at(v) + j);
+          slope += times(label.factor, pixel_slope(logistic_of<In>(widen(z[v][j])), label.code));
         }
         grad[j] = narrow<In>(slope);
       }
@@ -168,12 +179,12 @@ struct BinaryBackward {
 };
 
 template <class In>
-__global__ void __launch_bounds__(kThreads)
+__global__ void ACCL_BLOCKS(8)
     binary_backward(const __grid_constant__ SegmentationHeadBackward a,
                     const __grid_constant__ PixelPlan plan) {
   for (int64_t i = blockIdx.x; i < plan.units; i += gridDim.x) {
     const Unit unit = unit_of(a, plan, i);
-    const BinaryBackward<In> work(a, plan.labels, unit.image);
+    const BinaryBackward<In> work(a, plan, unit.image);
     for_tiles<BinaryTile<In>>(unit.begin, unit.end, plan.aligned,
                               [&](const auto& tile) { work.write(tile); });
   }

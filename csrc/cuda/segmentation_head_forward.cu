@@ -15,6 +15,7 @@ template <class In>
 int forward(const SegmentationHeadForward& a, cudaStream_t stream) {
   const PixelPlan plan =
       plan_pixels<In>(a, {a.probabilities, a.ce_reduction == Reduction::kNone ? a.ce : nullptr});
+  if (plan.units > kMaxUnits) return int(cudaErrorInvalidValue);
   const int64_t blocks = blocks_for(plan.units);
   if (blocks > 1) {
     const cudaError_t error = cudaMemsetAsync(a.ticket, 0, sizeof(*a.ticket), stream);

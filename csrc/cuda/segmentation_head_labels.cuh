@@ -1,23 +1,74 @@
 // What labelled pixels add to the cross-entropy and to its gradient.
 #pragma once
 
+#include "../math/label_smoothing.h"
 #include "segmentation_head.cuh"
 
 namespace accl {
 namespace cuda {
+
+// The label of one pixel that has one, and the factor of its loss.
+template <class T>
+struct PixelLabel {
+  int32_t code; // class or kInvalid
+  T weight;     // what the pixel counts in the means: its own weight times its class's
+  T factor; // of its loss; with smoothing, where the loss has the weights of the classes inside,
+            // its own weight alone; NaN for an invalid label
+
+  __device__ __forceinline__ PixelLabel() : code(kInvalid), weight(T(0)), factor(T(0)) {}
+  __device__ __forceinline__ PixelLabel(const SegmentationHeadArguments& a, const Labels& labels,
+                                        int64_t image, int64_t pixel)
+      : code(label_code(labels, image, pixel)) {
+    const T of_pixel =
+        a.pixel_weight ? static_cast<const T*>(a.pixel_weight)[image * a.pixels + pixel] : T(1);
+    weight = of_pixel * class_weight<T>(a, code < 0 ? 0 : code);
+    factor = code == kInvalid ? T(NAN) : a.label_smoothing != 0 ? of_pixel : weight;
+  }
+};
+
+// q_c of math/label_smoothing.h for one pixel.
+template <class T>
+struct SmoothedLabel {
+  const SegmentationHeadArguments& a;
+  const int32_t code;
+  T share; // of every class
+  T own; // of the label's class, besides the share
+  T weight_sum; // of all classes
+
+  __device__ __forceinline__ SmoothedLabel(const SegmentationHeadArguments& arguments,
+                                           const PlannedSmoothing& smoothing, int32_t label)
+      : a(arguments),
+        code(label),
+        share(T(smoothing.share)),
+        own(T(smoothing.own) * class_weight<T>(a, code < 0 ? 0 : code)),
+        weight_sum(T(0)) {
+    const int32_t count = a.classes == 1 ? 2 : int32_t(a.classes);
+#pragma unroll 1
+    for (int32_t c = 0; c < count; ++c) weight_sum += class_weight<T>(a, c);
+  }
+
+  __device__ __forceinline__ T factor(int32_t c) const {
+    return share * class_weight<T>(a, c) + (c == code ? own : T(0));
+  }
+  __device__ __forceinline__ T all_factors() const { return share * weight_sum + own; }
+
+  // Slope of the pixel's loss with respect to logit c, from p_c and 1 - p_c.
+  __device__ __forceinline__ T slope(int32_t c, T p, T complement) const {
+    const T others = share * (weight_sum - class_weight<T>(a, c)) + (c == code ? T(0) : own);
+    return smoothed_cross_entropy_slope(factor(c), others, p, complement);
+  }
+};
 
 template <class T>
 struct LabelSums {
   T loss = T(0);
   T weight = T(0);
 
-  // Returns the pixel's weighted loss. 0 by selection where the weight is 0: inf * 0 is NaN.
-  __device__ __forceinline__ T add(const SegmentationHeadArguments& a, int32_t code, T pixel_loss) {
-    const T w = class_weight<T>(a, code);
-    T weighted = w == T(0) ? T(0) : pixel_loss * w;
-    if (code == kInvalid) weighted = T(NAN);
+  // Returns the pixel's loss times its factor.
+  __device__ __forceinline__ T add(const PixelLabel<T>& label, T pixel_loss) {
+    const T weighted = times(label.factor, pixel_loss);
     loss += weighted;
-    weight += w;
+    weight += label.weight;
     return weighted;
   }
 };
@@ -29,29 +80,24 @@ __device__ __forceinline__ T* loss_map(const SegmentationHeadForward& a, int64_t
   return static_cast<T*>(a.ce) + image * a.pixels;
 }
 
-// What the cross-entropy adds to the gradient at one labelled pixel.
+// Gradient of one pixel's loss, without the factor that belongs to its label.
 template <class T>
-struct LabelGradient {
-  int32_t code = kInvalid;
-  T factor = T(0); // gradient of the pixel's unweighted loss
+__device__ __forceinline__ T loss_gradient(const SegmentationHeadBackward& a, int64_t image,
+                                           int64_t pixel) {
+  const T* const grad_ce = static_cast<const T*>(a.grad_ce);
+  if (a.ce_reduction == Reduction::kNone) return grad_ce[image * a.pixels + pixel];
+  return static_cast<const T*>(a.ce_scale)[image] * *grad_ce;
+}
 
-  __device__ __forceinline__ LabelGradient() {}
-  __device__ __forceinline__ LabelGradient(const SegmentationHeadBackward& a, const Labels& labels,
-                                           int64_t image, int64_t pixel)
-      : code(label_code(labels, image, pixel)) {
-    const T* const grad_ce = static_cast<const T*>(a.grad_ce);
-    const T incoming = a.ce_reduction == Reduction::kNone
-                           ? grad_ce[image * a.pixels + pixel]
-                           : static_cast<const T*>(a.ce_scale)[image] * *grad_ce;
-    const T w = code == kInvalid ? T(NAN) : class_weight<T>(a, code);
-    factor = w == T(0) ? T(0) : w * incoming;
-  }
-
-  // 0 by selection where the factor is 0: inf * 0 is NaN.
-  __device__ __forceinline__ T times(T slope) const {
-    return factor == T(0) ? T(0) : factor * slope;
-  }
-};
+// Label of a pixel whose logits get a gradient: the factor has the gradient of the loss inside.
+template <class T>
+__device__ __forceinline__ PixelLabel<T> label_with_gradient(const SegmentationHeadBackward& a,
+                                                             const Labels& labels, int64_t image,
+                                                             int64_t pixel) {
+  PixelLabel<T> label(a, labels, image, pixel);
+  label.factor = times(label.factor, loss_gradient<T>(a, image, pixel));
+  return label;
+}
 
 // Gradient of a soft size V: the one that came, plus the penalty's.
 template <class T>

@@ -38,7 +38,7 @@ struct ManyForward {
   static constexpr int kWidth = Pixels::kWidth;
 
   const SegmentationHeadForward& a;
-  const Labels& labels;
+  const PixelPlan& plan;
   const int64_t image;
   T* const chunk_sums;       // [sums, chunks] at this chunk
   const int64_t chunk_count; // stride of chunk_sums
@@ -46,10 +46,10 @@ struct ManyForward {
   const bool dense;          // every logit is read, not only those of labelled pixels
   LabelSums<T> sums;
 
-  __device__ ManyForward(const SegmentationHeadForward& arguments, const PixelPlan& plan,
+  __device__ ManyForward(const SegmentationHeadForward& arguments, const PixelPlan& p,
                          const Unit& unit)
       : a(arguments),
-        labels(plan.labels),
+        plan(p),
         image(unit.image),
         chunk_sums(chunk_sums_of_image<T>(a, plan.chunks, unit.image) + unit.chunk),
         chunk_count(plan.chunks.count),
@@ -76,9 +76,21 @@ struct ManyForward {
   }
 
   __device__ __forceinline__ T cross_entropy(int64_t pixel, T top, T others) {
-    const int32_t code = label_code(labels, image, pixel);
-    const In z = row_of<const In>(a, a.logits, image, code < 0 ? 0 : code)[pixel];
-    return sums.add(a, code, softmax_cross_entropy(widen(z), top, others));
+    const PixelLabel<T> label(a, plan.labels, image, pixel);
+    const auto logit = [&](int64_t c) {
+      return widen(row_of<const In>(a, a.logits, image, c)[pixel]);
+    };
+    if (a.label_smoothing == 0) {
+      const T of_label = logit(label.code < 0 ? 0 : label.code);
+      return sums.add(label, softmax_cross_entropy(of_label, top, others));
+    }
+    const SmoothedLabel<T> smoothed(a, plan.smoothing, label.code);
+    T loss = times(smoothed.all_factors(), log1p_(others));
+#pragma unroll 1
+    for (int32_t c = 0; c < a.classes; ++c) {
+      loss += smoothed_softmax_term(smoothed.factor(c), logit(c), top);
+    }
+    return sums.add(label, loss);
   }
 
   // Probabilities of all classes; their sums over the tile join those of the chunk's tiles before.
@@ -115,7 +127,7 @@ struct ManyForward {
   }
 
   __device__ __forceinline__ void add(const Pixels& tile, bool first) {
-    const unsigned labelled = labels.data ? labelled_pixels(labels, image, tile) : 0;
+    const unsigned labelled = plan.labels.data ? labelled_pixels(plan.labels, image, tile) : 0;
     T top[kWidth] = {}, others[kWidth] = {}, scale[kWidth], loss[kWidth] = {};
     if (dense || labelled) reduce_classes(tile, top, others);
 #pragma unroll
@@ -129,7 +141,7 @@ struct ManyForward {
 };
 
 template <class In>
-__global__ void __launch_bounds__(kThreads)
+__global__ void ACCL_BLOCKS(6)
     many_forward(const __grid_constant__ SegmentationHeadForward a,
                  const __grid_constant__ PixelPlan plan) {
   typedef Accumulation<In> T;
@@ -159,15 +171,15 @@ struct ManyBackward {
   static constexpr int kWidth = Pixels::kWidth;
 
   const SegmentationHeadBackward& a;
-  const Labels& labels;
+  const PixelPlan& plan;
   const int64_t image;
   const T* const kept; // [kKeptRows], gradients of the soft sizes, in shared memory
   const bool dense;    // a gradient comes through the probabilities or the soft sizes
 
-  __device__ ManyBackward(const SegmentationHeadBackward& arguments, const Labels& l, int64_t i,
+  __device__ ManyBackward(const SegmentationHeadBackward& arguments, const PixelPlan& p, int64_t i,
                           const T* row_gradients)
       : a(arguments),
-        labels(l),
+        plan(p),
         image(i),
         kept(row_gradients),
         dense(a.grad_probabilities || a.grad_soft_size || a.grad_penalty) {}
@@ -221,15 +233,21 @@ struct ManyBackward {
     }
   }
 
+  __device__ __forceinline__ T pixel_slope(int32_t code, int32_t c, T e, T rest, T scale) const {
+    if (a.label_smoothing == 0) return softmax_cross_entropy_slope(code == c, e, rest, scale);
+    return SmoothedLabel<T>(a, plan.smoothing, code).slope(c, e * scale, rest * scale);
+  }
+
   __device__ __forceinline__ void write(const Pixels& tile) const {
-    const unsigned labelled = a.grad_ce ? labelled_pixels(labels, image, tile) : 0;
+    const unsigned labelled = a.grad_ce ? labelled_pixels(plan.labels, image, tile) : 0;
     Reduced reduced[kWidth];
-    LabelGradient<T> of[kWidth];
+    PixelLabel<T> label[kWidth];
     if (dense || labelled) {
       reduce_classes(tile, reduced);
 #pragma unroll
       for (int j = 0; j < kWidth; ++j) {
-        if (labelled >> j & 1) of[j] = LabelGradient<T>(a, labels, image, tile.at(0) + j);
+        if (!(labelled >> j & 1)) continue;
+        label[j] = label_with_gradient<T>(a, plan.labels, image, tile.at(0) + j);
       }
     }
     for (int32_t c = 0; c < a.classes; ++c) {
@@ -245,7 +263,7 @@ struct ManyBackward {
           if (dense) grad[j] = softmax_pullback(e * scale, g[j] - r.top_grad, r.dot * scale);
           if (labelled >> j & 1) {
             const T rest = r.top_class == c ? r.others : T(1) + r.others - e;
-            grad[j] += of[j].times(softmax_cross_entropy_slope(of[j].code == c, e, rest, scale));
+            grad[j] += times(label[j].factor, pixel_slope(label[j].code, c, e, rest, scale));
           }
         }
         narrowed[j] = narrow<In>(grad[j]);
@@ -256,7 +274,7 @@ struct ManyBackward {
 };
 
 template <class In>
-__global__ void __launch_bounds__(kThreads)
+__global__ void ACCL_BLOCKS(6)
     many_backward(const __grid_constant__ SegmentationHeadBackward a,
                   const __grid_constant__ PixelPlan plan) {
   typedef Accumulation<In> T;
@@ -267,7 +285,7 @@ __global__ void __launch_bounds__(kThreads)
       kept[c] = row_gradient<T>(a, unit.image, c);
     }
     __syncthreads(); // the rows' gradients are written before any thread uses them
-    const ManyBackward<In> work(a, plan.labels, unit.image, kept);
+    const ManyBackward<In> work(a, plan, unit.image, kept);
     for (int64_t at = unit.begin; at < unit.end; at += ManyTile<In>::kElements) {
       work.write(ManyTile<In>(at, unit.end, plan.aligned));
     }

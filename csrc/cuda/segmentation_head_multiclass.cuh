@@ -87,31 +87,44 @@ struct MulticlassForward {
   typedef Accumulation<In> T;
 
   const SegmentationHeadForward& a;
-  const Labels& labels;
+  const PixelPlan& plan;
   const int64_t image;
   T* const map;     // null: not wanted
   const bool dense; // every logit is read, not only those of labelled pixels
   T size[kClasses] = {};
   LabelSums<T> sums;
 
-  __device__ MulticlassForward(const SegmentationHeadForward& arguments, const Labels& l, int64_t i)
+  __device__ MulticlassForward(const SegmentationHeadForward& arguments, const PixelPlan& p,
+                               int64_t i)
       : a(arguments),
-        labels(l),
+        plan(p),
         image(i),
         map(loss_map<T>(a, i)),
         dense(a.probabilities || a.soft_size) {}
 
+  __device__ __forceinline__ T smoothed(int32_t code, const T (&z)[kClasses],
+                                        const Softmax<T, kClasses>& softmax) const {
+    const SmoothedLabel<T> label(a, plan.smoothing, code);
+    T loss = times(label.all_factors(), log1p_(softmax.others));
+#pragma unroll
+    for (int c = 0; c < kClasses; ++c) {
+      if (c < a.classes) loss += smoothed_softmax_term(label.factor(c), z[c], softmax.top);
+    }
+    return loss;
+  }
+
   __device__ __forceinline__ T cross_entropy(int64_t pixel, const T (&z)[kClasses],
                                              const Softmax<T, kClasses>& softmax) {
-    const int32_t code = label_code(labels, image, pixel);
-    const T loss = softmax_cross_entropy(pick(z, code < 0 ? 0 : code), softmax.top, softmax.others);
-    return sums.add(a, code, loss);
+    const PixelLabel<T> label(a, plan.labels, image, pixel);
+    if (a.label_smoothing != 0) return sums.add(label, smoothed(label.code, z, softmax));
+    const T of_label = pick(z, label.code < 0 ? 0 : label.code);
+    return sums.add(label, softmax_cross_entropy(of_label, softmax.top, softmax.others));
   }
 
   template <class Pixels>
   __device__ __forceinline__ void add(const Pixels& tile) {
     constexpr int kWidth = Pixels::kWidth;
-    const unsigned labelled = labels.data ? labelled_pixels(labels, image, tile) : 0;
+    const unsigned labelled = plan.labels.data ? labelled_pixels(plan.labels, image, tile) : 0;
     T loss[kWidth] = {};
     if (dense || labelled) {
       In x[kClasses][kWidth]; // logits, then probabilities
@@ -138,13 +151,13 @@ struct MulticlassForward {
 };
 
 template <class In, int kClasses>
-__global__ void __launch_bounds__(kThreads)
+__global__ void ACCL_BLOCKS(kClasses == 2 ? 8 : kClasses == 4 ? 5 : 3)
     multiclass_forward(const __grid_constant__ SegmentationHeadForward a,
                        const __grid_constant__ PixelPlan plan) {
   typedef Accumulation<In> T;
   for (int64_t i = blockIdx.x; i < plan.units; i += gridDim.x) {
     const Unit unit = unit_of(a, plan, i);
-    MulticlassForward<In, kClasses> work(a, plan.labels, unit.image);
+    MulticlassForward<In, kClasses> work(a, plan, unit.image);
     for_tiles<MulticlassTile<In>>(unit.begin, unit.end, plan.aligned,
                                   [&](const auto& tile) { work.add(tile); });
     T sums[kClasses + 2];
@@ -168,15 +181,15 @@ struct MulticlassBackward {
   typedef Accumulation<In> T;
 
   const SegmentationHeadBackward& a;
-  const Labels& labels;
+  const PixelPlan& plan;
   const int64_t image;
   const T* const rows; // [C], gradients of the soft sizes, in shared memory
   const bool dense;    // a gradient comes through the probabilities or the soft sizes
 
-  __device__ MulticlassBackward(const SegmentationHeadBackward& arguments, const Labels& l,
+  __device__ MulticlassBackward(const SegmentationHeadBackward& arguments, const PixelPlan& p,
                                 int64_t i, const T* row_gradients)
       : a(arguments),
-        labels(l),
+        plan(p),
         image(i),
         rows(row_gradients),
         dense(a.grad_probabilities || a.grad_soft_size || a.grad_penalty) {}
@@ -198,18 +211,29 @@ struct MulticlassBackward {
   __device__ __forceinline__ void through_cross_entropy(int64_t pixel,
                                                         const Softmax<T, kClasses>& softmax,
                                                         T scale, T (&grad)[kClasses]) const {
-    const LabelGradient<T> of(a, labels, image, pixel);
+    const PixelLabel<T> label = label_with_gradient<T>(a, plan.labels, image, pixel);
+    const auto add = [&](const auto& slope) {
 #pragma unroll
-    for (int c = 0; c < kClasses; ++c) {
-      const T rest = softmax.top_class == c ? softmax.others : T(1) + softmax.others - softmax.e[c];
-      grad[c] += of.times(softmax_cross_entropy_slope(of.code == c, softmax.e[c], rest, scale));
+      for (int c = 0; c < kClasses; ++c) {
+        const T e = softmax.e[c];
+        const T rest = softmax.top_class == c ? softmax.others : T(1) + softmax.others - e;
+        if (c < a.classes) grad[c] += times(label.factor, slope(c, e, rest));
+      }
+    };
+    if (a.label_smoothing == 0) {
+      add([&](int c, T e, T rest) {
+        return softmax_cross_entropy_slope(label.code == c, e, rest, scale);
+      });
+    } else {
+      const SmoothedLabel<T> smoothed(a, plan.smoothing, label.code);
+      add([&](int c, T e, T rest) { return smoothed.slope(c, e * scale, rest * scale); });
     }
   }
 
   template <class Pixels>
   __device__ __forceinline__ void write(const Pixels& tile) const {
     constexpr int kWidth = Pixels::kWidth;
-    const unsigned labelled = a.grad_ce ? labelled_pixels(labels, image, tile) : 0;
+    const unsigned labelled = a.grad_ce ? labelled_pixels(plan.labels, image, tile) : 0;
     In x[kClasses][kWidth]; // logits, then gradients
     if (dense || labelled) {
       In incoming[kClasses][kWidth] = {};
@@ -244,7 +268,7 @@ struct MulticlassBackward {
 };
 
 template <class In, int kClasses>
-__global__ void __launch_bounds__(kThreads)
+__global__ void ACCL_BLOCKS(kClasses == 2 ? 8 : kClasses == 4 ? 5 : 3)
     multiclass_backward(const __grid_constant__ SegmentationHeadBackward a,
                         const __grid_constant__ PixelPlan plan) {
   typedef Accumulation<In> T;
@@ -256,7 +280,7 @@ __global__ void __launch_bounds__(kThreads)
           int(threadIdx.x) < a.classes ? row_gradient<T>(a, unit.image, threadIdx.x) : T(0);
     }
     __syncthreads(); // the rows' gradients are written before any thread uses them
-    const MulticlassBackward<In, kClasses> work(a, plan.labels, unit.image, rows);
+    const MulticlassBackward<In, kClasses> work(a, plan, unit.image, rows);
     for_tiles<MulticlassTile<In>>(unit.begin, unit.end, plan.aligned,
                                   [&](const auto& tile) { work.write(tile); });
     __syncthreads(); // and used before the next image's overwrite them

@@ -89,14 +89,8 @@ class Inputs {
   c10::SmallVector<at::Tensor, 8> kept_;
 };
 
-void check_cuda(const SegmentationHeadArguments& a) {
-  TORCH_CHECK(!a.pixel_weight && a.label_smoothing == 0,
-              "pixel_weight and label_smoothing are computed on CPU tensors alone so far");
-}
-
 void run_forward(SegmentationHeadForward& a, const Inputs& in) {
   if (in.logits.is_cuda()) {
-    check_cuda(a);
     const at::Tensor scratch =
         cuda_scratch(cuda::segmentation_head_partials(a),
                      accumulation_type(in.logits.scalar_type()), in.logits, &a.partials, &a.ticket);
@@ -266,7 +260,6 @@ at::Tensor segmentation_head_backward(const SegmentationHeadBackwardInputs& in) 
     a.penalty_scale = inputs.dense(in.penalty_scale);
   }
   if (inputs.logits.is_cuda()) {
-    check_cuda(a);
     launch_cuda(cuda::segmentation_head_backward, a, inputs.logits);
   } else {
     cpu::segmentation_head_backward(a);

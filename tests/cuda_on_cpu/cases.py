@@ -144,7 +144,7 @@ class Pixels:
             "shape": integers(batch, classes, pixels),
             "dtype": integers(DTYPES.index(dtype)),
         }
-        self.labels = self.weight = self.bounds = self.invalid = None
+        self.labels = self.weight = self.pixel_weight = self.bounds = self.invalid = None
         self.outputs: list[str] = []
 
     def with_labels(
@@ -156,6 +156,8 @@ class Pixels:
         weighted: bool = False,
         reduction: str = "mean",
         invalid: bool = False,
+        pixel_weighted: bool = False,
+        smoothing: float = 0.0,
     ) -> Pixels:
         batch, _, pixels = self.logits.shape
         if ignore_index is None:
@@ -174,12 +176,21 @@ class Pixels:
             self.weight = (torch.rand(max(self.classes, 2)) + 0.25).to(self.wide)
             self.weight[0] = 0
             self.fields["weight"] = raw(self.weight)
-        self.words.append(f"{name_of(dtype)} labels {share} {reduction} weight {weighted}")
+        self.smoothing = smoothing
+        if pixel_weighted:
+            self.pixel_weight = torch.rand(batch, pixels).to(self.wide)
+            self.pixel_weight[:, ::3] = 0
+            self.fields["pixel_weight"] = raw(self.pixel_weight)
+        self.words.append(
+            f"{name_of(dtype)} labels {share} {reduction} weights {weighted} {pixel_weighted} "
+            f"smoothing {smoothing}"
+        )
         self.fields |= {
             "labels": raw(self.labels),
             "label_type": integers(LABELS.index(dtype)),
             "ignore_index": integers(ignore_index),
             "ce_reduction": integers(LABEL_REDUCTIONS.index(reduction)),
+            "label_smoothing": doubles(torch.tensor(smoothing, dtype=torch.float64)),
         }
         self.outputs.append("ce")
         return self
@@ -256,6 +267,8 @@ class Pixels:
                 labels,
                 ignore_index=self.ignore_index,
                 weight=self.weight,
+                pixel_weight=self.pixel_weight,
+                label_smoothing=self.smoothing,
                 reduction=self.reduction,
             )
         probabilities = inputs.sigmoid() if self.classes == 1 else inputs.softmax(1)
@@ -328,6 +341,19 @@ def pixel_cases(few: bool) -> Iterator[Fields]:
             .with_head()
             .finish()
         )
+    # Weights of pixels and smoothing.
+    for classes, (reduction, smoothing) in itertools.product(
+        (1, 2, 4, 7, 11), zip(LABEL_REDUCTIONS, (0.0, 0.1, 0.3, 1.0), strict=True)
+    ):
+        for dtype, weighted in ((torch.float32, False), (torch.float16, True)):
+            weighed = case(dtype, 2, classes, 300).with_labels(
+                pixel_weighted=smoothing != 0.3,
+                smoothing=smoothing,
+                weighted=weighted,
+                reduction=reduction,
+                invalid=smoothing == 1.0,
+            )
+            yield weighed.with_head().finish()
     # ignore_index beyond the type, and equal to a class, where it wins.
     yield (
         case(torch.float32, 2, 1, 100).with_labels(torch.uint8, share=1.0, ignore_index=0).finish()

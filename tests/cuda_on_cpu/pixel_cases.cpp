@@ -41,6 +41,8 @@ struct Run {
       a.ignore_index = c.integer("ignore_index");
       a.ce_reduction = Reduction(c.integer("ce_reduction"));
       a.weight = input(c, "weight", wide_shift);
+      a.pixel_weight = input(c, "pixel_weight", wide_shift);
+      a.label_smoothing = c.array<double>("label_smoothing").at(0);
       ce =
           Buffer((a.ce_reduction == Reduction::kNone ? a.images * a.pixels : 1) * wide, wide_shift);
       ce_scale = Buffer(a.images * wide, wide_shift);
@@ -119,6 +121,7 @@ void run_alone(const Run& batch, int64_t i, Checker& checker) {
   a.images = 1;
   a.logits = offset(b.logits, i * row);
   a.labels = offset(b.labels, i * b.pixels * batch.label_size);
+  a.pixel_weight = offset(b.pixel_weight, i * b.pixels * batch.wide);
   a.bounds = offset(b.bounds, i * b.bounds_stride[0] * batch.wide);
 
   SegmentationHeadForward f;
