@@ -65,6 +65,8 @@ def spacing_numbers(spacing: Sequence[float] | None) -> list[float] | None:
         raise TypeError(
             f"spacing must be a sequence of numbers, one per spatial axis, got {spacing!r}"
         ) from None
+    if not numbers:
+        raise ValueError("spacing must have one number per spatial axis, got none")
     for number in numbers:
         if not (number > 0 and math.isfinite(number)):
             raise ValueError(f"spacing must be finite numbers above 0, got {numbers}")

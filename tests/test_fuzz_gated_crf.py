@@ -54,4 +54,5 @@ def test_gated_crf_loss(data):
     neighbours = min((2 * options["radius"] + 1) ** rank, max(z[0, 0].numel() if batch else 1, 1))
     narrow = p.dtype != torch.float64
     error = (1e-6 if narrow else 1e-14) * largest * neighbours
+    error *= p.numel() if options["reduction"] == "sum" else 1
     compare("gated_crf_loss", [p], (image,), options, error, seen=(image,))

@@ -114,7 +114,7 @@ BAD_OPTIONS = [
         ValueError,
         "spacing must have one number per spatial axis (2), got 3",
     ),
-    ({"spacing": ()}, ValueError, "spacing must have one number per spatial axis (2), got 0"),
+    ({"spacing": ()}, ValueError, "spacing must have one number per spatial axis, got none"),
     (
         {"reduction": "image_mean"},
         ValueError,
