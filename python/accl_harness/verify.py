@@ -239,8 +239,7 @@ def _trainer(ops: ModuleType, precision: str, device: str):
         weak_labels=torch.stack([torch.from_numpy(label) for label in weaken(list(masks))]),
     )
     config = TrainConfig(
-        method="unpaired_accl",
-        alpha=0.05,
+        method="accl_crf",
         size_weight=0.01,
         size=64,
         width=4,

@@ -470,3 +470,10 @@ def test_a_step_keeps_its_statistics_in_a_handful_of_calls():
 def test_bad_crf_options_are_refused(name, value, wanted):
     with pytest.raises(UserError, match=f"crf.{name}: wanted {wanted}, got {value}"):
         CRFOptions(**{name: value})
+
+
+def test_a_discriminator_of_masks_alone_trains_in_double():
+    """Reference masks take the images' type by themselves, not from standing beside an image."""
+    trainer = small_trainer(precision="64", **EVERYTHING)
+    assert next(iter(trainer.data.epoch(1))).references.dtype == torch.float64
+    assert math.isfinite(trainer.train_epoch(lambda: None)["loss_g"])

@@ -29,6 +29,7 @@ def test_every_op_is_compared():
         "partial_cross_entropy",
         "size_penalty",
         "segmentation_head",
+        "gated_crf_loss",
     }
 
 

@@ -118,7 +118,8 @@ class TrainingData:
         chosen = mine.to(self.device)
         images, labels = self.images[chosen], self.labels[chosen]
         masks = None if self.masks is None else self.masks[chosen]
-        references = None if references is None else references[part].to(self.device)
+        if references is not None:
+            references = references[part].to(self.device, images.dtype)
         enlarged = None
         labelled, seen, guide_share = self.labelled[batch], None, len(mine) / len(batch)
         if moves is not None:

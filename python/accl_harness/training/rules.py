@@ -160,7 +160,7 @@ def typical_difference(images: Tensor) -> float:
 
 def flat_cost(term: GatedCRF, masks: Tensor, ops: Any) -> float:
     """Mean of the CRF over masks [m, H, W] in an image without edges: the outline's cost."""
-    chosen = masks[:: -(-len(masks) // MASKS_MEASURED)].unsqueeze(1).float().cpu()
+    chosen = masks[:: -(-len(masks) // MASKS_MEASURED)].unsqueeze(1).double().cpu()
     cost = term.energy(ops, chosen, torch.zeros_like(chosen), None).item()
     if cost == 0:
         raise UserError("crf.weight: the reference masks have no outline; give a weight")
