@@ -32,7 +32,8 @@ def sweep(
     Args:
         base: options of every run, with a `method` that has ACCL; `data=None` makes a phantom
             set in `OUT/phantom`, `out` is the folder of the sweep.
-        alphas: weights of ACCL; None takes the paper's candidates for the method.
+        alphas: weights of ACCL; None takes the paper's candidates for the method, or a third
+            of its own weight to three times of it.
         search: this many further alphas, proposed by Optuna from the validation DSC of those
             before (needs `validation` above 0, so that no test image takes part in the choice);
             kept in `OUT/optuna.db`.
@@ -76,7 +77,11 @@ def _checked_alphas(base: TrainConfig, alphas: Sequence[float] | None) -> list[f
     if not METHODS[base.method].accl:
         able = ", ".join(name for name, method in METHODS.items() if method.accl)
         raise UserError(f"--method: wanted one that alpha weighs ({able}), got {base.method}")
-    alphas = list(paper.ALPHA_STUDY[base.method] if alphas is None else alphas)
+    if alphas is None:
+        # For a method of ours, its own weight and steps to either side.
+        own = METHODS[base.method].alpha
+        alphas = paper.ALPHA_STUDY.get(base.method, (own / 3, own, 3 * own))
+    alphas = list(alphas)
     if not alphas or len(set(alphas)) != len(alphas) or not all(alpha > 0 for alpha in alphas):
         raise UserError(f"--alphas: wanted different numbers above 0, got {alphas}")
     return alphas

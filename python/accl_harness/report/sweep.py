@@ -99,7 +99,7 @@ def draw(
         rows = [make_case(dataset, name, masks, dsc) for name in select_cases(dsc, PANEL_ROWS)]
         return panel(rows, headings, path, title=label)
 
-    colour, beside = METHOD_COLOURS[base.method], paper.ALPHA_STUDY[base.method]
+    colour, beside = METHOD_COLOURS[base.method], paper.ALPHA_STUDY.get(base.method, {})
     return {
         "panel": drawn(panel_of_alphas, out / "panel.png"),
         "curve": drawn(
