@@ -136,8 +136,8 @@ def test_the_papers_grid_is_the_default(data, tmp_path):
 def test_a_method_of_ours_has_alphas_around_its_own(data, tmp_path):
     base = tiny(data, tmp_path, method="accl_crf", epochs=1)
     out = sweep(base, seeds=[0], jobs=1)
-    tried = [float(alpha) for alpha in json.loads((out / "sweep.json").read_text())["alphas"]]
-    assert tried == pytest.approx([0.1, 0.3, 0.9])
+    tried = list(json.loads((out / "sweep.json").read_text())["alphas"])
+    assert tried == ["0.1", "0.3", "0.9"]
 
 
 def test_shades_go_from_dark_to_light():

@@ -80,7 +80,8 @@ def _checked_alphas(base: TrainConfig, alphas: Sequence[float] | None) -> list[f
     if alphas is None:
         # For a method of ours, its own weight and steps to either side.
         own = METHODS[base.method].alpha
-        alphas = paper.ALPHA_STUDY.get(base.method, (own / 3, own, 3 * own))
+        steps = [float(f"{factor * own:.4g}") for factor in (1 / 3, 1, 3)]
+        alphas = paper.ALPHA_STUDY.get(base.method, steps)
     alphas = list(alphas)
     if not alphas or len(set(alphas)) != len(alphas) or not all(alpha > 0 for alpha in alphas):
         raise UserError(f"--alphas: wanted different numbers above 0, got {alphas}")
