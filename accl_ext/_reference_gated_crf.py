@@ -31,7 +31,8 @@ def gated_crf_loss(
 ) -> Tensor:
     """Pairwise loss that makes neighbours of like image values agree.
 
-    With the window of all j != i inside the image at a maximum-norm distance of at most ``radius``,
+    With the window of all j != i inside the image at a maximum-norm distance of at most
+    ``radius``::
 
         k_ij = sum_m w_m exp(-|x_i - x_j|^2 / (2 sigma_space_m^2)
                              - |I_i - I_j|^2 / (2 sigma_image_m^2))

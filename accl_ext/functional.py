@@ -79,6 +79,13 @@ def accl_loss(
     Raises:
         TypeError: ``scores`` has another dtype.
         ValueError: ``criterion`` or ``reduction`` is unknown.
+
+    Example:
+        >>> scores = torch.tensor([0.0, 3.0], requires_grad=True)
+        >>> loss = accl_loss(scores)  # ((0 - 1)^2 + (3 - 1)^2) / 2
+        >>> loss.backward()
+        >>> loss.item(), scores.grad.tolist()
+        (2.5, [-1.0, 2.0])
     """
     return _ops.accl_loss(scores, target, criterion, reduction)
 
@@ -116,6 +123,11 @@ def accl_discriminator_loss(
     Raises:
         TypeError: a dtype is not supported, or the two differ.
         ValueError: an option is unknown, devices differ, or shapes differ with ``"none"``.
+
+    Example:
+        >>> fake, real = torch.tensor([0.5, -0.5]), torch.tensor([1.0, 0.0])
+        >>> accl_discriminator_loss(fake, real).item()  # 0.25 + 0.5
+        0.75
     """
     return _ops.accl_discriminator_loss(
         fake_scores, real_scores, fake_target, real_target, criterion, scale, reduction
@@ -166,6 +178,12 @@ def partial_cross_entropy(
             label is neither a class nor ``ignore_index``. On CUDA, where looking costs a
             synchronisation, such a label turns loss and gradient into NaN instead;
             :func:`validate_labels` checks on demand.
+
+    Example:
+        >>> logits = torch.zeros(1, 1, 2, 2)
+        >>> labels = torch.tensor([[[1, 255], [255, 255]]])  # one pixel of four is known
+        >>> round(partial_cross_entropy(logits, labels).item(), 4)  # -log(1/2)
+        0.6931
     """
     return _ops.partial_cross_entropy(
         logits, labels, ignore_index, weight, pixel_weight, label_smoothing, reduction
@@ -205,6 +223,11 @@ def size_penalty(
         ValueError: a shape, device or option is wrong, a > b in a pair of numbers, or ``bounds``
             requires grad.
         RuntimeError: a new pair of numbers during CUDA graph capture; pass a tensor.
+
+    Example:
+        >>> logits = torch.zeros(1, 1, 2, 2)  # probabilities of 1/2: a soft size of 2 pixels
+        >>> size_penalty(logits, (3.0, 4.0), normalize="none").item()  # (2 - 3)^2
+        1.0
     """
     return _ops.size_penalty(logits, bounds_tensor(bounds, logits), normalize, reduction)[0]
 
@@ -245,6 +268,14 @@ def segmentation_head(
     Raises:
         TypeError, ValueError, RuntimeError: as :func:`partial_cross_entropy` and
             :func:`size_penalty`.
+
+    Example:
+        >>> logits = torch.zeros(1, 1, 2, 2, requires_grad=True)
+        >>> labels = torch.tensor([[[1, 255], [255, 255]]])
+        >>> head = segmentation_head(logits, labels, bounds=(3.0, 4.0))
+        >>> head.probabilities.shape, head.soft_size.item(), head.size_penalty.item()
+        (torch.Size([1, 1, 2, 2]), 2.0, 0.25)
+        >>> (head.partial_ce + 0.01 * head.size_penalty).backward()
     """
     if bounds is not None:
         bounds = bounds_tensor(bounds, logits)
@@ -302,6 +333,15 @@ def gated_crf_loss(
     Raises:
         TypeError: a dtype is not supported, a mask is not bool, or an option has another type.
         ValueError: a shape, device or option is wrong, or ``image`` requires grad.
+
+    Example:
+        >>> probabilities = torch.tensor([[[0.0, 1.0, 1.0]]])  # [B, C, W]
+        >>> image = torch.tensor([[[0.0, 0.0, 9.0]]])  # an edge between the last two pixels
+        >>> loss = gated_crf_loss(
+        ...     probabilities, image, radius=1, kernels=((1.0, 1e6, 1.0),), reduction="none"
+        ... )
+        >>> [round(value, 4) for value in loss.flatten().tolist()]  # the first two should agree
+        [1.0, 1.0, 0.0]
     """
     radius = _crf_arguments.radius_number(radius)
     numbers = _crf_arguments.kernel_numbers(kernels)

@@ -58,7 +58,13 @@ class _Options(nn.Module):
 
 
 class ACCLLoss(_Options):
-    """:func:`accl_ext.accl_loss` as a module: ``loss(scores)``."""
+    """:func:`accl_ext.accl_loss` as a module: ``loss(scores)``.
+
+    Args:
+        target: what the discriminator would say of a reference mask.
+        criterion: ``"lsgan"``, ``"vanilla"`` or ``"hinge"``.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+    """
 
     options = ("target", "criterion", "reduction")
 
@@ -75,7 +81,15 @@ class ACCLLoss(_Options):
 
 
 class ACCLDiscriminatorLoss(_Options):
-    """:func:`accl_ext.accl_discriminator_loss` as a module: ``loss(fake_scores, real_scores)``."""
+    """:func:`accl_ext.accl_discriminator_loss` as a module: ``loss(fake_scores, real_scores)``.
+
+    Args:
+        fake_target: target of the scores of segmentations.
+        real_target: target of the scores of reference masks.
+        criterion: ``"lsgan"``, ``"vanilla"`` or ``"hinge"``.
+        scale: factor of the loss; pix2pix uses 0.5.
+        reduction: ``"mean"`` of each group of scores, then their sum; ``"sum"``; or ``"none"``.
+    """
 
     options = ("fake_target", "real_target", "criterion", "scale", "reduction")
 
@@ -103,7 +117,12 @@ class PartialCrossEntropyLoss(_Options):
     """:func:`accl_ext.partial_cross_entropy` as a module: ``loss(logits, labels)`` or
     ``loss(logits, labels, pixel_weight)``.
 
-    ``weight`` is a buffer: it moves with the module, keeps its dtype, and is saved in its state.
+    Args:
+        ignore_index: the label of unlabelled pixels.
+        weight: [C] (C = 1: [2], background and foreground), any floating dtype. It is a buffer: it
+            moves with the module, keeps its dtype, and is saved in its state.
+        label_smoothing: in [0, 1], as in ``torch.nn.CrossEntropyLoss``.
+        reduction: ``"mean"``, ``"image_mean"``, ``"sum"`` or ``"none"``.
     """
 
     options = ("ignore_index", "weight", "label_smoothing", "reduction")
@@ -128,7 +147,15 @@ class PartialCrossEntropyLoss(_Options):
 
 class SizePenalty(_Options):
     """:func:`accl_ext.size_penalty` as a module: ``penalty(logits)`` with the bounds given here, or
-    ``penalty(logits, bounds)``. A tensor of bounds is a buffer that keeps its dtype."""
+    ``penalty(logits, bounds)``.
+
+    Args:
+        bounds: lower and upper bound of the soft size in pixels: a pair of numbers, or a tensor
+            that broadcasts to [B, C, 2] (float32 or float64; a buffer that keeps its dtype). A
+            bound that is not finite leaves its side free.
+        normalize: ``"area"``, ``"none"`` or ``"area2"``.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+    """
 
     options = ("bounds", "normalize", "reduction")
 
@@ -155,8 +182,15 @@ class SizePenalty(_Options):
 
 class SegmentationHead(_Options):
     """:func:`accl_ext.segmentation_head` as a module: ``head(logits, labels)`` with the bounds
-    given here, or ``head(logits, labels, bounds)``, both also with ``pixel_weight=``. Tensors of
-    bounds and weights are buffers that keep their dtype."""
+    given here, or ``head(logits, labels, bounds)``, both also with ``pixel_weight=``.
+
+    Args:
+        bounds: as in :class:`SizePenalty`; None gives a ``size_penalty`` of 0.
+        ignore_index: the label of unlabelled pixels.
+        weight: as in :class:`PartialCrossEntropyLoss`.
+        label_smoothing: as in :class:`PartialCrossEntropyLoss`.
+        normalize: as in :class:`SizePenalty`.
+    """
 
     options = ("bounds", "ignore_index", "weight", "label_smoothing", "normalize")
 
@@ -191,7 +225,14 @@ class SegmentationHead(_Options):
 
 class GatedCRFLoss(_Options):
     """:func:`accl_ext.gated_crf_loss` as a module: ``loss(probabilities, image)``, or
-    ``loss(probabilities, image, source_mask, destination_mask)``."""
+    ``loss(probabilities, image, source_mask, destination_mask)``.
+
+    Args:
+        radius: reach of the window in pixels, at least 1.
+        kernels: (weight, sigma_space, sigma_image) of each kernel.
+        spacing: size of a pixel along each spatial axis; None: 1.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+    """
 
     options = ("radius", "kernels", "spacing", "reduction")
 

@@ -42,7 +42,11 @@ class _PixelTerms(NamedTuple):
 def accl_loss(
     scores: Tensor, *, target: float = 1.0, criterion: str = "lsgan", reduction: str = "mean"
 ) -> Tensor:
-    """Adversarial constrained-CNN loss of the segmentation network, eq. (5)."""
+    """Adversarial constrained-CNN loss of the segmentation network, eq. (5).
+
+    ``scores`` of any shape to a scalar, or for ``"none"`` a tensor of that shape. Arguments, dtypes
+    and errors are those of :func:`accl_ext.accl_loss`.
+    """
     arguments.check_scores(scores, "scores")
     arguments.check_option("criterion", criterion, arguments.CRITERIA)
     arguments.check_option("reduction", reduction, arguments.SCORE_REDUCTIONS)
@@ -63,7 +67,11 @@ def accl_discriminator_loss(
     scale: float = 1.0,
     reduction: str = "mean",
 ) -> Tensor:
-    """Loss of the discriminator on segmentations and reference masks, eq. (6)."""
+    """Loss of the discriminator on segmentations and reference masks, eq. (6).
+
+    Scores of any shapes to a scalar, or for ``"none"`` scores of one shape to a tensor of it.
+    Arguments, dtypes and errors are those of :func:`accl_ext.accl_discriminator_loss`.
+    """
     arguments.check_scores(fake_scores, "fake_scores")
     arguments.check_scores(real_scores, "real_scores")
     arguments.check_option("criterion", criterion, arguments.CRITERIA)
@@ -88,7 +96,11 @@ def partial_cross_entropy(
     label_smoothing: float = 0.0,
     reduction: str = "mean",
 ) -> Tensor:
-    """Cross-entropy over the labelled pixels alone, the data term of eqs. (1), (2) and (4)."""
+    """Cross-entropy over the labelled pixels alone, the data term of eqs. (1), (2) and (4).
+
+    ``logits`` [B, C, *S] and ``labels`` [B, *S] or [B, 1, *S] to a scalar, or for ``"none"`` a map
+    [B, *S]. Arguments, dtypes and errors are those of :func:`accl_ext.partial_cross_entropy`.
+    """
     arguments.check_logits(logits)
     arguments.check_labels(logits, labels)
     arguments.check_weight(logits, weight)
@@ -108,7 +120,11 @@ def size_penalty(
     normalize: str = "area",
     reduction: str = "mean",
 ) -> Tensor:
-    """Quadratic penalty C(.) on a soft size outside its bounds, eq. (3)."""
+    """Quadratic penalty C(.) on a soft size outside its bounds, eq. (3).
+
+    ``logits`` [B, C, *S] and ``bounds`` that broadcast to [B, C, 2] to a scalar, or for ``"none"``
+    [B, C]. Arguments, dtypes and errors are those of :func:`accl_ext.size_penalty`.
+    """
     bounds = arguments.bounds_tensor(bounds, logits)
     arguments.check_logits(logits)
     arguments.check_option("normalize", normalize, arguments.NORMALIZATIONS)
@@ -129,7 +145,12 @@ def segmentation_head(
     label_smoothing: float = 0.0,
     normalize: str = "area",
 ) -> SegmentationHeadOutput:
-    """Probabilities, partial cross-entropy, size penalty and soft size in one call."""
+    """Probabilities, partial cross-entropy, size penalty and soft size in one call.
+
+    ``logits`` [B, C, *S] and ``labels`` [B, *S] or [B, 1, *S] to (probabilities [B, C, *S], a
+    scalar, a scalar, soft size [B, C]). Arguments, dtypes and errors are those of
+    :func:`accl_ext.segmentation_head`.
+    """
     if bounds is not None:
         bounds = arguments.bounds_tensor(bounds, logits)
     arguments.check_logits(logits)
