@@ -132,9 +132,8 @@ __global__ void ACCL_BLOCKS(8)
 }
 
 template <class In>
-__global__ void ACCL_BLOCKS(8)
-    score_gradient(const __grid_constant__ AcclLossArguments a,
-                   const __grid_constant__ ScorePlan plan) {
+__global__ void ACCL_BLOCKS(8) score_gradient(const __grid_constant__ AcclLossArguments a,
+                                              const __grid_constant__ ScorePlan plan) {
   typedef Accumulation<In> T;
   const T* const grad_loss = static_cast<const T*>(a.grad_loss);
   const T of_all = a.elementwise ? T(0) : *grad_loss;

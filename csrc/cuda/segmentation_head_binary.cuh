@@ -96,9 +96,8 @@ struct BinaryForward {
 };
 
 template <class In>
-__global__ void ACCL_BLOCKS(8)
-    binary_forward(const __grid_constant__ SegmentationHeadForward a,
-                   const __grid_constant__ PixelPlan plan) {
+__global__ void ACCL_BLOCKS(8) binary_forward(const __grid_constant__ SegmentationHeadForward a,
+                                              const __grid_constant__ PixelPlan plan) {
   typedef Accumulation<In> T;
   for (int64_t i = blockIdx.x; i < plan.units; i += gridDim.x) {
     const Unit unit = unit_of(a, plan, i);
@@ -179,9 +178,8 @@ struct BinaryBackward {
 };
 
 template <class In>
-__global__ void ACCL_BLOCKS(8)
-    binary_backward(const __grid_constant__ SegmentationHeadBackward a,
-                    const __grid_constant__ PixelPlan plan) {
+__global__ void ACCL_BLOCKS(8) binary_backward(const __grid_constant__ SegmentationHeadBackward a,
+                                               const __grid_constant__ PixelPlan plan) {
   for (int64_t i = blockIdx.x; i < plan.units; i += gridDim.x) {
     const Unit unit = unit_of(a, plan, i);
     const BinaryBackward<In> work(a, plan, unit.image);

@@ -141,9 +141,8 @@ struct ManyForward {
 };
 
 template <class In>
-__global__ void ACCL_BLOCKS(6)
-    many_forward(const __grid_constant__ SegmentationHeadForward a,
-                 const __grid_constant__ PixelPlan plan) {
+__global__ void ACCL_BLOCKS(6) many_forward(const __grid_constant__ SegmentationHeadForward a,
+                                            const __grid_constant__ PixelPlan plan) {
   typedef Accumulation<In> T;
   for (int64_t i = blockIdx.x; i < plan.units; i += gridDim.x) {
     const Unit unit = unit_of(a, plan, i);
@@ -274,9 +273,8 @@ struct ManyBackward {
 };
 
 template <class In>
-__global__ void ACCL_BLOCKS(6)
-    many_backward(const __grid_constant__ SegmentationHeadBackward a,
-                  const __grid_constant__ PixelPlan plan) {
+__global__ void ACCL_BLOCKS(6) many_backward(const __grid_constant__ SegmentationHeadBackward a,
+                                             const __grid_constant__ PixelPlan plan) {
   typedef Accumulation<In> T;
   ACCL_SHARED(T, kept, kKeptRows);
   for (int64_t i = blockIdx.x; i < plan.units; i += gridDim.x) {

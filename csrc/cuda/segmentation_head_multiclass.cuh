@@ -151,7 +151,9 @@ struct MulticlassForward {
 };
 
 template <class In, int kClasses>
-__global__ void ACCL_BLOCKS(kClasses == 2 ? 8 : kClasses == 4 ? 5 : 3)
+__global__ void ACCL_BLOCKS(kClasses == 2   ? 8
+                            : kClasses == 4 ? 5
+                                            : 3)
     multiclass_forward(const __grid_constant__ SegmentationHeadForward a,
                        const __grid_constant__ PixelPlan plan) {
   typedef Accumulation<In> T;
@@ -268,7 +270,9 @@ struct MulticlassBackward {
 };
 
 template <class In, int kClasses>
-__global__ void ACCL_BLOCKS(kClasses == 2 ? 8 : kClasses == 4 ? 5 : 3)
+__global__ void ACCL_BLOCKS(kClasses == 2   ? 8
+                            : kClasses == 4 ? 5
+                                            : 3)
     multiclass_backward(const __grid_constant__ SegmentationHeadBackward a,
                         const __grid_constant__ PixelPlan plan) {
   typedef Accumulation<In> T;

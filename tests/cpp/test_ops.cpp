@@ -42,8 +42,8 @@ Head segmentation_head(const at::Tensor& logits, const at::Tensor& labels,
   static const auto op =
       find("accl_ext::segmentation_head")
           .typed<Head(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
-                      int64_t, const std::optional<at::Tensor>&,
-                      const std::optional<at::Tensor>&, double, std::string_view)>();
+                      int64_t, const std::optional<at::Tensor>&, const std::optional<at::Tensor>&,
+                      double, std::string_view)>();
   return op.call(logits, labels, bounds, 255, std::nullopt, std::nullopt, 0.0, "none");
 }
 
