@@ -73,7 +73,7 @@ __device__ __forceinline__ void losses(const Pixels& tile, int v, const ScoreGro
 }
 
 template <class In>
-__global__ void ACCL_BLOCKS(8)
+__global__ void __launch_bounds__(kThreads)
     score_sum(const __grid_constant__ AcclLossArguments a, const __grid_constant__ ScorePlan plan) {
   typedef Accumulation<In> T;
   T* const partials = static_cast<T*>(a.partials);
@@ -109,7 +109,7 @@ __global__ void ACCL_BLOCKS(8)
 
 // Reduction "none": the groups are of one length, and their losses meet in one element.
 template <class In>
-__global__ void ACCL_BLOCKS(8)
+__global__ void __launch_bounds__(kThreads)
     score_map(const __grid_constant__ AcclLossArguments a, const __grid_constant__ ScorePlan plan) {
   typedef Accumulation<In> T;
   for (int64_t unit = blockIdx.x; unit < plan.units; unit += gridDim.x) {
@@ -132,8 +132,9 @@ __global__ void ACCL_BLOCKS(8)
 }
 
 template <class In>
-__global__ void ACCL_BLOCKS(8) score_gradient(const __grid_constant__ AcclLossArguments a,
-                                              const __grid_constant__ ScorePlan plan) {
+__global__ void __launch_bounds__(kThreads)
+    score_gradient(const __grid_constant__ AcclLossArguments a,
+                   const __grid_constant__ ScorePlan plan) {
   typedef Accumulation<In> T;
   const T* const grad_loss = static_cast<const T*>(a.grad_loss);
   const T of_all = a.elementwise ? T(0) : *grad_loss;

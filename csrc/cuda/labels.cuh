@@ -15,7 +15,6 @@ constexpr int32_t kInvalid = -1; // neither a class nor ignored
 // negative value lies beyond the classes.
 struct Labels {
   const void* data; // [B, N], or null
-  int64_t pixels; // N
   uint64_t ignored; // the value that is ignored
   uint64_t classes; // every smaller value is a class
   int32_t bytes; // of a label
@@ -23,7 +22,7 @@ struct Labels {
 };
 
 inline Labels labels_of(const SegmentationHeadArguments& a) {
-  Labels labels = {a.labels, a.pixels, uint64_t(a.ignore_index), 0, 1, true};
+  Labels labels = {a.labels, uint64_t(a.ignore_index), 0, 1, true};
   int64_t lowest = 0, highest = 0;
   const auto is = [&](auto example, int64_t low, int64_t high) {
     labels.bytes = sizeof(example), lowest = low, highest = high;
@@ -68,9 +67,9 @@ __device__ __forceinline__ bool all_equal(const Label (&label)[kWidth], Label wa
   }
 }
 
-// Bit v * kWidth + j: element j of the tile's vector v has a label.
+// Bit v * kWidth + j: element j of the tile's vector v has a label. The image begins at `row`.
 template <class AnyTile>
-__device__ __forceinline__ unsigned labelled_pixels(const Labels& labels, int64_t image,
+__device__ __forceinline__ unsigned labelled_pixels(const Labels& labels, int64_t row,
                                                     const AnyTile& tile) {
   constexpr int kVectors = AnyTile::kVectors, kWidth = AnyTile::kWidth;
   return with_label_type(labels, [&](auto* data) {
@@ -79,7 +78,7 @@ __device__ __forceinline__ unsigned labelled_pixels(const Labels& labels, int64_
     Label label[kVectors][kWidth];
 #pragma unroll
     for (int v = 0; v < kVectors; ++v) {
-      tile.load(data + image * labels.pixels, v, ignored, label[v]);
+      tile.load(data + row, v, ignored, label[v]);
     }
     unsigned labelled = 0;
 #pragma unroll
@@ -95,10 +94,9 @@ __device__ __forceinline__ unsigned labelled_pixels(const Labels& labels, int64_
   });
 }
 
-// The class of a pixel that has a label, or kInvalid.
-__device__ __forceinline__ int32_t label_code(const Labels& labels, int64_t image, int64_t pixel) {
-  const uint64_t value = with_label_type(
-      labels, [&](auto* data) { return uint64_t(data[image * labels.pixels + pixel]); });
+// The class of pixel `at` of the batch, which has a label, or kInvalid.
+__device__ __forceinline__ int32_t label_code(const Labels& labels, int64_t at) {
+  const uint64_t value = with_label_type(labels, [&](auto* data) { return uint64_t(data[at]); });
   return value < labels.classes ? int32_t(value) : kInvalid;
 }
 

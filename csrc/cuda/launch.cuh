@@ -28,10 +28,6 @@ constexpr int kWarps = kThreads / kWarp;
 static_assert(kThreads % kWarp == 0 && kThreads <= 1024,
               "whole warps, at most the hardware's limit");
 
-// Registers that a kernel may use so that so many of its blocks share a multiprocessor: without a
-// number, ptxas keeps a few registers in memory for the sake of more blocks.
-#define ACCL_BLOCKS(blocks) __launch_bounds__(accl::cuda::kThreads, blocks)
-
 // A chunk is the part of a row that one block sums. A short row is cut into short chunks, so that
 // one image of 256 x 256 pixels fills the multiprocessors of a large GPU (128 blocks). A longer one
 // has up to 256 chunks of up to 4096 elements, whose sums cost less than a thousandth of what they

@@ -15,46 +15,49 @@
 namespace accl {
 namespace cuda {
 
-typedef LabelSmoothing<double> PlannedSmoothing;
-
 struct PixelPlan {
   Chunks chunks; // of an image
   int64_t units; // chunks of the batch
   Labels labels;
-  PlannedSmoothing smoothing;
+  LabelSmoothing<double> smoothing;
+  bool smooths;
   bool aligned;
 };
 
 // As many as 32 bits count, which divide much faster than 64.
 constexpr int64_t kMaxUnits = 2147483647;
 
-// `maps`: what else is read or written along a row, in vectors of 16 bytes or more.
+// `maps`: what else is read or written along a row, in vectors of 16 bytes.
 template <class In>
 PixelPlan plan_pixels(const SegmentationHeadArguments& a, std::initializer_list<const void*> maps) {
-  const Chunks chunks = chunks_of(a.pixels);
-  const Labels labels = labels_of(a);
-  bool aligned = a.pixels % kWidthOf<In> == 0 || a.images * a.classes == 1;
-  aligned =
-      aligned && is_aligned(a.logits, 16) && is_aligned(a.labels, kWidthOf<In> * labels.bytes);
-  for (const void* map : maps) aligned = aligned && is_aligned(map, 16);
-  return {chunks, a.images * chunks.count, labels, label_smoothing_of(a.label_smoothing, a.classes),
-          aligned};
+  PixelPlan plan;
+  plan.chunks = chunks_of(a.pixels);
+  plan.units = a.images * plan.chunks.count;
+  plan.labels = labels_of(a);
+  plan.smoothing = label_smoothing_of(a.label_smoothing, a.classes);
+  plan.smooths = a.label_smoothing != 0;
+  plan.aligned = (a.pixels % kWidthOf<In> == 0 || a.images * a.classes == 1) &&
+                 is_aligned(a.logits, 16) && is_aligned(a.labels, kWidthOf<In> * plan.labels.bytes);
+  for (const void* map : maps) plan.aligned = plan.aligned && is_aligned(map, 16);
+  return plan;
 }
 
-constexpr int kMaxKeptClasses = 8; // whose logits a thread keeps in registers
+// Classes whose logits a thread keeps in registers; float64 takes twice the room.
+template <class In>
+constexpr int kMaxKeptClasses = sizeof(In) == 8 ? 4 : 8;
 
-// Calls one of the functions: for C = 1, for 2 to 8 classes with the number of classes that the
-// kernel has room for (an integral_constant), for more. float64 has one size of kernel.
+// Calls one of the functions: for C = 1, for few classes with the number that the kernel has room
+// for (an integral_constant), for many. float64 has one size of kernel.
 template <class In, class Binary, class Multiclass, class Many>
 void with_kernel_classes(int64_t classes, const Binary& binary, const Multiclass& multiclass,
                          const Many& many) {
   if (classes == 1) return binary();
-  if (classes > kMaxKeptClasses) return many();
+  if (classes > kMaxKeptClasses<In>) return many();
   if constexpr (sizeof(In) < 8) {
     if (classes == 2) return multiclass(std::integral_constant<int, 2>());
     if (classes <= 4) return multiclass(std::integral_constant<int, 4>());
   }
-  multiclass(std::integral_constant<int, kMaxKeptClasses>());
+  multiclass(std::integral_constant<int, kMaxKeptClasses<In>>());
 }
 
 // A chunk of an image, in elements from the image's start.

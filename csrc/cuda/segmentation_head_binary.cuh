@@ -17,31 +17,28 @@ __device__ __forceinline__ unsigned of_vector(unsigned pixels, int v) {
   return pixels >> (v * AnyTile::kWidth) & ((1u << AnyTile::kWidth) - 1);
 }
 
+// The arrays of pixels are all [B, N]: element `row` + n is pixel n of the image.
 template <class In>
 struct BinaryForward {
   typedef Accumulation<In> T;
+
   const SegmentationHeadForward& a;
   const PixelPlan& plan;
-  const int64_t image;
-  const In* const logits;
-  In* const probabilities; // null: not wanted
-  T* const map;            // null: not wanted
-  const bool dense;        // every logit is read, not only those of labelled pixels
+  const int64_t row;
+  const bool dense; // every logit is read, not only those of labelled pixels
   T size = T(0);
   LabelSums<T> sums;
 
   __device__ BinaryForward(const SegmentationHeadForward& arguments, const PixelPlan& p, int64_t i)
-      : a(arguments),
-        plan(p),
-        image(i),
-        logits(row_of<const In>(a, a.logits, i, 0)),
-        probabilities(a.probabilities ? row_of<In>(a, a.probabilities, i, 0) : nullptr),
-        map(loss_map<T>(a, i)),
-        dense(a.probabilities || a.soft_size) {}
+      : a(arguments), plan(p), row(i * a.pixels), dense(a.probabilities || a.soft_size) {}
 
   template <class Pixels, int kWidth>
-  __device__ __forceinline__ void probabilities_of(const Pixels& tile, int v,
-                                                   const In (&z)[kWidth]) {
+  __device__ __forceinline__ void load(const Pixels& tile, int v, In (&z)[kWidth]) const {
+    tile.load(static_cast<const In*>(a.logits) + row, v, narrow<In>(T(0)), z);
+  }
+
+  template <class Pixels, int kWidth>
+  __device__ __forceinline__ void probabilities(const Pixels& tile, int v, const In (&z)[kWidth]) {
     In p[kWidth];
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
@@ -49,12 +46,12 @@ struct BinaryForward {
       size += s;
       p[j] = narrow<In>(s);
     }
-    if (probabilities) tile.store(probabilities, v, p);
+    if (a.probabilities) tile.store(static_cast<In*>(a.probabilities) + row, v, p);
   }
 
   __device__ __forceinline__ T pixel_loss(const Logistic<T>& l, int32_t code) const {
-    if (a.label_smoothing == 0) return binary_cross_entropy(l, code == 1);
-    const SmoothedLabel<T> label(a, plan.smoothing, code);
+    if (!plan.smooths) return binary_cross_entropy(l, code == 1);
+    const SmoothedLabel<T> label(a, plan, code);
     return smoothed_binary_cross_entropy(l, label.factor(0), label.factor(1));
   }
 
@@ -66,38 +63,38 @@ struct BinaryForward {
     for (int j = 0; j < kWidth; ++j) {
       loss[j] = T(0);
       if (!(labelled >> j & 1)) continue;
-      const PixelLabel<T> label(a, plan.labels, image, tile.at(v) + j);
+      const PixelLabel<T> label(a, plan, row + tile.at(v) + j);
       loss[j] = sums.add(label, pixel_loss(logistic_of<In>(widen(z[j])), label.code));
     }
-    if (map) tile.store(map, v, loss);
+    if (maps_losses(a)) tile.store(static_cast<T*>(a.ce) + row, v, loss);
   }
 
   template <class Pixels>
   __device__ __forceinline__ void add(const Pixels& tile) {
     constexpr int kVectors = Pixels::kVectors;
-    const In padding = narrow<In>(T(0));
     In z[kVectors][Pixels::kWidth];
     if (dense) {
 #pragma unroll
-      for (int v = 0; v < kVectors; ++v) tile.load(logits, v, padding, z[v]);
+      for (int v = 0; v < kVectors; ++v) load(tile, v, z[v]);
     }
-    const unsigned labelled = plan.labels.data ? labelled_pixels(plan.labels, image, tile) : 0;
+    const unsigned labelled = a.labels ? labelled_pixels(plan.labels, row, tile) : 0;
 #pragma unroll
     for (int v = 0; v < kVectors; ++v) {
       const unsigned some = of_vector<Pixels>(labelled, v);
       if (dense) {
-        probabilities_of(tile, v, z[v]);
+        probabilities(tile, v, z[v]);
       } else if (some) {
-        tile.load(logits, v, padding, z[v]);
+        load(tile, v, z[v]);
       }
-      if (some || map) cross_entropy(tile, v, z[v], some);
+      if (some || maps_losses(a)) cross_entropy(tile, v, z[v], some);
     }
   }
 };
 
 template <class In>
-__global__ void ACCL_BLOCKS(8) binary_forward(const __grid_constant__ SegmentationHeadForward a,
-                                              const __grid_constant__ PixelPlan plan) {
+__global__ void __launch_bounds__(kThreads)
+    binary_forward(const __grid_constant__ SegmentationHeadForward a,
+                   const __grid_constant__ PixelPlan plan) {
   typedef Accumulation<In> T;
   for (int64_t i = blockIdx.x; i < plan.units; i += gridDim.x) {
     const Unit unit = unit_of(a, plan, i);
@@ -117,69 +114,71 @@ __global__ void ACCL_BLOCKS(8) binary_forward(const __grid_constant__ Segmentati
 template <class In>
 struct BinaryBackward {
   typedef Accumulation<In> T;
+
   const SegmentationHeadBackward& a;
   const PixelPlan& plan;
-  const int64_t image;
-  const In* const logits;
-  const In* const grad_probabilities; // null: 0
-  In* const grad_logits;
-  const bool dense; // a gradient comes through the probabilities or the soft sizes
-  const T row;      // gradient of the soft size
+  const int64_t image, row;
+  const bool dense;       // a gradient comes through the probabilities or the soft sizes
+  const T size_gradient;
 
   __device__ BinaryBackward(const SegmentationHeadBackward& arguments, const PixelPlan& p,
                             int64_t i)
       : a(arguments),
         plan(p),
         image(i),
-        logits(row_of<const In>(a, a.logits, i, 0)),
-        grad_probabilities(a.grad_probabilities ? row_of<const In>(a, a.grad_probabilities, i, 0)
-                                                : nullptr),
-        grad_logits(row_of<In>(a, a.grad_logits, i, 0)),
+        row(i * a.pixels),
         dense(a.grad_probabilities || a.grad_soft_size || a.grad_penalty),
-        row(row_gradient<T>(a, i, 0)) {}
+        size_gradient(row_gradient<T>(a, i, 0)) {}
+
+  template <class Pixels, int kWidth>
+  __device__ __forceinline__ void load(const Pixels& tile, const void* from, int v,
+                                       In (&x)[kWidth]) const {
+    tile.load(static_cast<const In*>(from) + row, v, narrow<In>(T(0)), x);
+  }
 
   __device__ __forceinline__ T pixel_slope(const Logistic<T>& l, int32_t code) const {
-    if (a.label_smoothing == 0) return binary_cross_entropy_slope(l, code == 1);
-    const SmoothedLabel<T> label(a, plan.smoothing, code);
-    return label.slope(1, sigmoid(l), sigmoid_complement(l));
+    if (!plan.smooths) return binary_cross_entropy_slope(l, code == 1);
+    return SmoothedLabel<T>(a, plan, code).slope(1, sigmoid(l), sigmoid_complement(l));
   }
 
   template <class Pixels>
   __device__ __forceinline__ void write(const Pixels& tile) const {
     constexpr int kVectors = Pixels::kVectors, kWidth = Pixels::kWidth;
-    const In zero = narrow<In>(T(0));
     In z[kVectors][kWidth], g[kVectors][kWidth];
 #pragma unroll
     for (int v = 0; v < kVectors; ++v) { // all are on their way before the first is used
 #pragma unroll
-      for (int j = 0; j < kWidth; ++j) g[v][j] = zero;
-      if (dense) tile.load(logits, v, zero, z[v]);
-      if (grad_probabilities) tile.load(grad_probabilities, v, zero, g[v]);
+      for (int j = 0; j < kWidth; ++j) g[v][j] = narrow<In>(T(0));
+      if (dense) load(tile, a.logits, v, z[v]);
+      if (a.grad_probabilities) load(tile, a.grad_probabilities, v, g[v]);
     }
-    const unsigned labelled = a.grad_ce ? labelled_pixels(plan.labels, image, tile) : 0;
+    const unsigned labelled = a.grad_ce ? labelled_pixels(plan.labels, row, tile) : 0;
 #pragma unroll
     for (int v = 0; v < kVectors; ++v) {
       const unsigned some = of_vector<Pixels>(labelled, v);
-      if (some && !dense) tile.load(logits, v, zero, z[v]);
+      if (some && !dense) load(tile, a.logits, v, z[v]);
       In grad[kWidth];
 #pragma unroll
       for (int j = 0; j < kWidth; ++j) {
         T slope = T(0);
-        if (dense) slope = sigmoid_slope(logistic_of<In>(widen(z[v][j]))) * (widen(g[v][j]) + row);
+        if (dense) {
+          slope = sigmoid_slope(logistic_of<In>(widen(z[v][j]))) * (widen(g[v][j]) + size_gradient);
+        }
         if (some >> j & 1) {
-          const PixelLabel<T> label = label_with_gradient<T>(a, plan.labels, image, tile.at(v) + j);
+          const PixelLabel<T> label = label_with_gradient<T>(a, plan, image, row + tile.at(v) + j);
           slope += times(label.factor, pixel_slope(logistic_of<In>(widen(z[v][j])), label.code));
         }
         grad[j] = narrow<In>(slope);
       }
-      tile.store(grad_logits, v, grad);
+      tile.store(static_cast<In*>(a.grad_logits) + row, v, grad);
     }
   }
 };
 
 template <class In>
-__global__ void ACCL_BLOCKS(8) binary_backward(const __grid_constant__ SegmentationHeadBackward a,
-                                               const __grid_constant__ PixelPlan plan) {
+__global__ void __launch_bounds__(kThreads)
+    binary_backward(const __grid_constant__ SegmentationHeadBackward a,
+                    const __grid_constant__ PixelPlan plan) {
   for (int64_t i = blockIdx.x; i < plan.units; i += gridDim.x) {
     const Unit unit = unit_of(a, plan, i);
     const BinaryBackward<In> work(a, plan, unit.image);

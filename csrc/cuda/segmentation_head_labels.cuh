@@ -7,7 +7,7 @@
 namespace accl {
 namespace cuda {
 
-// The label of one pixel that has one, and the factor of its loss.
+// The label of pixel `at` of the batch, which has one, and the factor of its loss.
 template <class T>
 struct PixelLabel {
   int32_t code; // class or kInvalid
@@ -16,13 +16,12 @@ struct PixelLabel {
             // its own weight alone; NaN for an invalid label
 
   __device__ __forceinline__ PixelLabel() : code(kInvalid), weight(T(0)), factor(T(0)) {}
-  __device__ __forceinline__ PixelLabel(const SegmentationHeadArguments& a, const Labels& labels,
-                                        int64_t image, int64_t pixel)
-      : code(label_code(labels, image, pixel)) {
-    const T of_pixel =
-        a.pixel_weight ? static_cast<const T*>(a.pixel_weight)[image * a.pixels + pixel] : T(1);
+  __device__ __forceinline__ PixelLabel(const SegmentationHeadArguments& a, const PixelPlan& plan,
+                                        int64_t at)
+      : code(label_code(plan.labels, at)) {
+    const T of_pixel = a.pixel_weight ? static_cast<const T*>(a.pixel_weight)[at] : T(1);
     weight = of_pixel * class_weight<T>(a, code < 0 ? 0 : code);
-    factor = code == kInvalid ? T(NAN) : a.label_smoothing != 0 ? of_pixel : weight;
+    factor = code == kInvalid ? T(NAN) : plan.smooths ? of_pixel : weight;
   }
 };
 
@@ -36,11 +35,11 @@ struct SmoothedLabel {
   T weight_sum; // of all classes
 
   __device__ __forceinline__ SmoothedLabel(const SegmentationHeadArguments& arguments,
-                                           const PlannedSmoothing& smoothing, int32_t label)
+                                           const PixelPlan& plan, int32_t label)
       : a(arguments),
         code(label),
-        share(T(smoothing.share)),
-        own(T(smoothing.own) * class_weight<T>(a, code < 0 ? 0 : code)),
+        share(T(plan.smoothing.share)),
+        own(T(plan.smoothing.own) * class_weight<T>(a, code < 0 ? 0 : code)),
         weight_sum(T(0)) {
     const int32_t count = a.classes == 1 ? 2 : int32_t(a.classes);
 #pragma unroll 1
@@ -73,29 +72,22 @@ struct LabelSums {
   }
 };
 
-// The row of the loss map that reduction "none" asks for; null for other reductions.
-template <class T>
-__device__ __forceinline__ T* loss_map(const SegmentationHeadForward& a, int64_t image) {
-  if (!a.ce || a.ce_reduction != Reduction::kNone) return nullptr;
-  return static_cast<T*>(a.ce) + image * a.pixels;
-}
-
-// Gradient of one pixel's loss, without the factor that belongs to its label.
-template <class T>
-__device__ __forceinline__ T loss_gradient(const SegmentationHeadBackward& a, int64_t image,
-                                           int64_t pixel) {
-  const T* const grad_ce = static_cast<const T*>(a.grad_ce);
-  if (a.ce_reduction == Reduction::kNone) return grad_ce[image * a.pixels + pixel];
-  return static_cast<const T*>(a.ce_scale)[image] * *grad_ce;
+// True if the losses of the pixels are wanted one by one, with reduction "none".
+__device__ __forceinline__ bool maps_losses(const SegmentationHeadForward& a) {
+  return a.ce && a.ce_reduction == Reduction::kNone;
 }
 
 // Label of a pixel whose logits get a gradient: the factor has the gradient of the loss inside.
 template <class T>
 __device__ __forceinline__ PixelLabel<T> label_with_gradient(const SegmentationHeadBackward& a,
-                                                             const Labels& labels, int64_t image,
-                                                             int64_t pixel) {
-  PixelLabel<T> label(a, labels, image, pixel);
-  label.factor = times(label.factor, loss_gradient<T>(a, image, pixel));
+                                                             const PixelPlan& plan, int64_t image,
+                                                             int64_t at) {
+  const T* const grad_ce = static_cast<const T*>(a.grad_ce);
+  const T gradient = a.ce_reduction == Reduction::kNone
+                         ? grad_ce[at]
+                         : static_cast<const T*>(a.ce_scale)[image] * *grad_ce;
+  PixelLabel<T> label(a, plan, at);
+  label.factor = times(label.factor, gradient);
   return label;
 }
 

@@ -42,7 +42,6 @@ struct ManyForward {
   const int64_t image;
   T* const chunk_sums;       // [sums, chunks] at this chunk
   const int64_t chunk_count; // stride of chunk_sums
-  T* const map;              // null: not wanted
   const bool dense;          // every logit is read, not only those of labelled pixels
   LabelSums<T> sums;
 
@@ -53,7 +52,6 @@ struct ManyForward {
         image(unit.image),
         chunk_sums(chunk_sums_of_image<T>(a, plan.chunks, unit.image) + unit.chunk),
         chunk_count(plan.chunks.count),
-        map(loss_map<T>(a, unit.image)),
         dense(a.probabilities || a.soft_size) {}
 
   // The largest logit and the sum of the other exponentials, of each pixel.
@@ -62,7 +60,7 @@ struct ManyForward {
     load_wide<In>(a, a.logits, image, 0, tile, top);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) others[j] = T(0);
-#pragma unroll 4
+#pragma unroll 2
     for (int32_t c = 1; c < a.classes; ++c) {
       T z[kWidth];
       load_wide<In>(a, a.logits, image, c, tile, z);
@@ -76,15 +74,15 @@ struct ManyForward {
   }
 
   __device__ __forceinline__ T cross_entropy(int64_t pixel, T top, T others) {
-    const PixelLabel<T> label(a, plan.labels, image, pixel);
+    const PixelLabel<T> label(a, plan, image * a.pixels + pixel);
     const auto logit = [&](int64_t c) {
       return widen(row_of<const In>(a, a.logits, image, c)[pixel]);
     };
-    if (a.label_smoothing == 0) {
+    if (!plan.smooths) {
       const T of_label = logit(label.code < 0 ? 0 : label.code);
       return sums.add(label, softmax_cross_entropy(of_label, top, others));
     }
-    const SmoothedLabel<T> smoothed(a, plan.smoothing, label.code);
+    const SmoothedLabel<T> smoothed(a, plan, label.code);
     T loss = times(smoothed.all_factors(), log1p_(others));
 #pragma unroll 1
     for (int32_t c = 0; c < a.classes; ++c) {
@@ -127,7 +125,7 @@ struct ManyForward {
   }
 
   __device__ __forceinline__ void add(const Pixels& tile, bool first) {
-    const unsigned labelled = plan.labels.data ? labelled_pixels(plan.labels, image, tile) : 0;
+    const unsigned labelled = a.labels ? labelled_pixels(plan.labels, image * a.pixels, tile) : 0;
     T top[kWidth] = {}, others[kWidth] = {}, scale[kWidth], loss[kWidth] = {};
     if (dense || labelled) reduce_classes(tile, top, others);
 #pragma unroll
@@ -135,14 +133,15 @@ struct ManyForward {
       if (labelled >> j & 1) loss[j] = cross_entropy(tile.at(0) + j, top[j], others[j]);
       scale[j] = tile.holds(0, j) ? softmax_scale(others[j]) : T(0);
     }
-    if (map) tile.store(map, 0, loss);
+    if (maps_losses(a)) tile.store(static_cast<T*>(a.ce) + image * a.pixels, 0, loss);
     if (dense) probabilities(tile, first, top, scale);
   }
 };
 
 template <class In>
-__global__ void ACCL_BLOCKS(6) many_forward(const __grid_constant__ SegmentationHeadForward a,
-                                            const __grid_constant__ PixelPlan plan) {
+__global__ void __launch_bounds__(kThreads)
+    many_forward(const __grid_constant__ SegmentationHeadForward a,
+                 const __grid_constant__ PixelPlan plan) {
   typedef Accumulation<In> T;
   for (int64_t i = blockIdx.x; i < plan.units; i += gridDim.x) {
     const Unit unit = unit_of(a, plan, i);
@@ -233,12 +232,12 @@ struct ManyBackward {
   }
 
   __device__ __forceinline__ T pixel_slope(int32_t code, int32_t c, T e, T rest, T scale) const {
-    if (a.label_smoothing == 0) return softmax_cross_entropy_slope(code == c, e, rest, scale);
-    return SmoothedLabel<T>(a, plan.smoothing, code).slope(c, e * scale, rest * scale);
+    if (!plan.smooths) return softmax_cross_entropy_slope(code == c, e, rest, scale);
+    return SmoothedLabel<T>(a, plan, code).slope(c, e * scale, rest * scale);
   }
 
   __device__ __forceinline__ void write(const Pixels& tile) const {
-    const unsigned labelled = a.grad_ce ? labelled_pixels(plan.labels, image, tile) : 0;
+    const unsigned labelled = a.grad_ce ? labelled_pixels(plan.labels, image * a.pixels, tile) : 0;
     Reduced reduced[kWidth];
     PixelLabel<T> label[kWidth];
     if (dense || labelled) {
@@ -246,7 +245,7 @@ struct ManyBackward {
 #pragma unroll
       for (int j = 0; j < kWidth; ++j) {
         if (!(labelled >> j & 1)) continue;
-        label[j] = label_with_gradient<T>(a, plan.labels, image, tile.at(0) + j);
+        label[j] = label_with_gradient<T>(a, plan, image, image * a.pixels + tile.at(0) + j);
       }
     }
     for (int32_t c = 0; c < a.classes; ++c) {
@@ -273,8 +272,9 @@ struct ManyBackward {
 };
 
 template <class In>
-__global__ void ACCL_BLOCKS(6) many_backward(const __grid_constant__ SegmentationHeadBackward a,
-                                             const __grid_constant__ PixelPlan plan) {
+__global__ void __launch_bounds__(kThreads)
+    many_backward(const __grid_constant__ SegmentationHeadBackward a,
+                  const __grid_constant__ PixelPlan plan) {
   typedef Accumulation<In> T;
   ACCL_SHARED(T, kept, kKeptRows);
   for (int64_t i = blockIdx.x; i < plan.units; i += gridDim.x) {

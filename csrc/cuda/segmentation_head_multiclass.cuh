@@ -1,5 +1,5 @@
-// C = 2 to 8: a thread keeps the logits of all classes of its pixels in registers, so that memory
-// is read once.
+// C = 2 to 8 (float64: to 4): a thread keeps the logits of all classes of its pixels in registers,
+// so that memory is read once.
 #pragma once
 
 #include "../math/softmax.h"
@@ -12,17 +12,26 @@ namespace cuda {
 template <class In>
 using MulticlassTile = Tile<1, kWidthOf<In>>;
 
-// The logits, or another array [B, C, N], of a thread's pixels. Classes from a.classes on have
+// Whether class c, of the kClasses that a kernel has room for, exists. with_kernel_classes() takes
+// no larger kernel than is needed, so most classes of it always do.
+template <class In, int kClasses>
+__device__ __forceinline__ bool has_class(const SegmentationHeadArguments& a, int c) {
+  constexpr int kLeast = sizeof(In) == 8 ? 2 : kClasses / 2 + (kClasses > 2);
+  return c < kLeast || c < a.classes;
+}
+
+// The logits, or another array [B, C, N], of a thread's pixels. Classes that do not exist have
 // `no_class`.
 template <class In, int kClasses, class Pixels>
 __device__ __forceinline__ void load_classes(const SegmentationHeadArguments& a, const void* base,
                                              int64_t image, const Pixels& tile,
                                              Accumulation<In> no_class,
                                              In (&x)[kClasses][Pixels::kWidth]) {
+  const In* row = row_of<const In>(a, base, image, 0);
 #pragma unroll
-  for (int c = 0; c < kClasses; ++c) {
-    if (c < a.classes) {
-      tile.load(row_of<const In>(a, base, image, c), 0, narrow<In>(Accumulation<In>(0)), x[c]);
+  for (int c = 0; c < kClasses; ++c, row += a.pixels) {
+    if (has_class<In, kClasses>(a, c)) {
+      tile.load(row, 0, narrow<In>(Accumulation<In>(0)), x[c]);
     } else {
 #pragma unroll
       for (int j = 0; j < Pixels::kWidth; ++j) x[c][j] = narrow<In>(no_class);
@@ -34,9 +43,10 @@ template <class In, int kClasses, class Pixels>
 __device__ __forceinline__ void store_classes(const SegmentationHeadArguments& a, void* base,
                                               int64_t image, const Pixels& tile,
                                               const In (&x)[kClasses][Pixels::kWidth]) {
+  In* row = row_of<In>(a, base, image, 0);
 #pragma unroll
-  for (int c = 0; c < kClasses; ++c) {
-    if (c < a.classes) tile.store(row_of<In>(a, base, image, c), 0, x[c]);
+  for (int c = 0; c < kClasses; ++c, row += a.pixels) {
+    if (has_class<In, kClasses>(a, c)) tile.store(row, 0, x[c]);
   }
 }
 
@@ -74,11 +84,12 @@ __device__ __forceinline__ Softmax<Accumulation<In>, kClasses> softmax_of(
 #pragma unroll
   for (int c = 0; c < kClasses; ++c) {
     const T e = exponential<In>(z[c] - top);
-    const T other = select(top_class == c, e - e, e); // NaN stays NaN
+    const T other = select(top_class == c, T(0), e);
     others += other;
     softmax.e[c] = e, softmax.other[c] = other;
   }
-  softmax.top = top, softmax.top_class = top_class, softmax.others = others;
+  softmax.top = top, softmax.top_class = top_class;
+  softmax.others = others + (top - top); // NaN for an infinite or NaN logit on top
   return softmax;
 }
 
@@ -89,34 +100,30 @@ struct MulticlassForward {
   const SegmentationHeadForward& a;
   const PixelPlan& plan;
   const int64_t image;
-  T* const map;     // null: not wanted
   const bool dense; // every logit is read, not only those of labelled pixels
   T size[kClasses] = {};
   LabelSums<T> sums;
 
   __device__ MulticlassForward(const SegmentationHeadForward& arguments, const PixelPlan& p,
                                int64_t i)
-      : a(arguments),
-        plan(p),
-        image(i),
-        map(loss_map<T>(a, i)),
-        dense(a.probabilities || a.soft_size) {}
+      : a(arguments), plan(p), image(i), dense(a.probabilities || a.soft_size) {}
 
   __device__ __forceinline__ T smoothed(int32_t code, const T (&z)[kClasses],
                                         const Softmax<T, kClasses>& softmax) const {
-    const SmoothedLabel<T> label(a, plan.smoothing, code);
+    const SmoothedLabel<T> label(a, plan, code);
     T loss = times(label.all_factors(), log1p_(softmax.others));
 #pragma unroll
     for (int c = 0; c < kClasses; ++c) {
-      if (c < a.classes) loss += smoothed_softmax_term(label.factor(c), z[c], softmax.top);
+      if (has_class<In, kClasses>(a, c))
+        loss += smoothed_softmax_term(label.factor(c), z[c], softmax.top);
     }
     return loss;
   }
 
   __device__ __forceinline__ T cross_entropy(int64_t pixel, const T (&z)[kClasses],
                                              const Softmax<T, kClasses>& softmax) {
-    const PixelLabel<T> label(a, plan.labels, image, pixel);
-    if (a.label_smoothing != 0) return sums.add(label, smoothed(label.code, z, softmax));
+    const PixelLabel<T> label(a, plan, image * a.pixels + pixel);
+    if (plan.smooths) return sums.add(label, smoothed(label.code, z, softmax));
     const T of_label = pick(z, label.code < 0 ? 0 : label.code);
     return sums.add(label, softmax_cross_entropy(of_label, softmax.top, softmax.others));
   }
@@ -124,7 +131,7 @@ struct MulticlassForward {
   template <class Pixels>
   __device__ __forceinline__ void add(const Pixels& tile) {
     constexpr int kWidth = Pixels::kWidth;
-    const unsigned labelled = plan.labels.data ? labelled_pixels(plan.labels, image, tile) : 0;
+    const unsigned labelled = a.labels ? labelled_pixels(plan.labels, image * a.pixels, tile) : 0;
     T loss[kWidth] = {};
     if (dense || labelled) {
       In x[kClasses][kWidth]; // logits, then probabilities
@@ -146,14 +153,12 @@ struct MulticlassForward {
       }
       if (a.probabilities) store_classes<In>(a, a.probabilities, image, tile, x);
     }
-    if (map) tile.store(map, 0, loss);
+    if (maps_losses(a)) tile.store(static_cast<T*>(a.ce) + image * a.pixels, 0, loss);
   }
 };
 
 template <class In, int kClasses>
-__global__ void ACCL_BLOCKS(kClasses == 2   ? 8
-                            : kClasses == 4 ? 5
-                                            : 3)
+__global__ void __launch_bounds__(kThreads)
     multiclass_forward(const __grid_constant__ SegmentationHeadForward a,
                        const __grid_constant__ PixelPlan plan) {
   typedef Accumulation<In> T;
@@ -171,7 +176,7 @@ __global__ void ACCL_BLOCKS(kClasses == 2   ? 8
     T* to = chunk_sums_of_image<T>(a, plan.chunks, unit.image) + unit.chunk;
 #pragma unroll
     for (int c = 0; c < kClasses; ++c) {
-      if (a.soft_size && c < a.classes) *to = sums[c], to += plan.chunks.count;
+      if (a.soft_size && has_class<In, kClasses>(a, c)) *to = sums[c], to += plan.chunks.count;
     }
     if (a.labels) to[0] = sums[kClasses], to[plan.chunks.count] = sums[kClasses + 1];
   }
@@ -213,21 +218,21 @@ struct MulticlassBackward {
   __device__ __forceinline__ void through_cross_entropy(int64_t pixel,
                                                         const Softmax<T, kClasses>& softmax,
                                                         T scale, T (&grad)[kClasses]) const {
-    const PixelLabel<T> label = label_with_gradient<T>(a, plan.labels, image, pixel);
+    const PixelLabel<T> label = label_with_gradient<T>(a, plan, image, image * a.pixels + pixel);
     const auto add = [&](const auto& slope) {
 #pragma unroll
       for (int c = 0; c < kClasses; ++c) {
         const T e = softmax.e[c];
         const T rest = softmax.top_class == c ? softmax.others : T(1) + softmax.others - e;
-        if (c < a.classes) grad[c] += times(label.factor, slope(c, e, rest));
+        if (has_class<In, kClasses>(a, c)) grad[c] += times(label.factor, slope(c, e, rest));
       }
     };
-    if (a.label_smoothing == 0) {
+    if (!plan.smooths) {
       add([&](int c, T e, T rest) {
         return softmax_cross_entropy_slope(label.code == c, e, rest, scale);
       });
     } else {
-      const SmoothedLabel<T> smoothed(a, plan.smoothing, label.code);
+      const SmoothedLabel<T> smoothed(a, plan, label.code);
       add([&](int c, T e, T rest) { return smoothed.slope(c, e * scale, rest * scale); });
     }
   }
@@ -235,7 +240,7 @@ struct MulticlassBackward {
   template <class Pixels>
   __device__ __forceinline__ void write(const Pixels& tile) const {
     constexpr int kWidth = Pixels::kWidth;
-    const unsigned labelled = a.grad_ce ? labelled_pixels(plan.labels, image, tile) : 0;
+    const unsigned labelled = a.grad_ce ? labelled_pixels(plan.labels, image * a.pixels, tile) : 0;
     In x[kClasses][kWidth]; // logits, then gradients
     if (dense || labelled) {
       In incoming[kClasses][kWidth] = {};
@@ -270,13 +275,11 @@ struct MulticlassBackward {
 };
 
 template <class In, int kClasses>
-__global__ void ACCL_BLOCKS(kClasses == 2   ? 8
-                            : kClasses == 4 ? 5
-                                            : 3)
+__global__ void __launch_bounds__(kThreads)
     multiclass_backward(const __grid_constant__ SegmentationHeadBackward a,
                         const __grid_constant__ PixelPlan plan) {
   typedef Accumulation<In> T;
-  ACCL_SHARED(T, rows, kMaxKeptClasses);
+  ACCL_SHARED(T, rows, kClasses);
   for (int64_t i = blockIdx.x; i < plan.units; i += gridDim.x) {
     const Unit unit = unit_of(a, plan, i);
     if (threadIdx.x < kClasses) {
