@@ -14,6 +14,7 @@ from .options import (
     config_switches,
     fields_of,
     given,
+    show_first,
     weak_switches,
 )
 
@@ -44,12 +45,18 @@ def _say(text: str) -> None:
 
 
 def _phantom_arguments(parser: Any, words: Sequence[str]) -> None:
-    parser.add_argument("out", type=str, help="folder to write; absent or empty")
-    parser.add_argument("--n_train", type=int, default=75, help="training images")
-    parser.add_argument("--n_test", type=int, default=25, help="test images")
-    parser.add_argument("--shape", type=Literal["disc", "ring"], default="disc", help="object")
-    parser.add_argument("--size", type=int, default=256, help="pixels a side")
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same files")
+    parser.add_argument(
+        "out", type=str, help="The data set is written to this folder, absent or empty."
+    )
+    parser.add_argument(
+        "--n_train", type=int, default=75, help="So many training images are drawn."
+    )
+    parser.add_argument("--n_test", type=int, default=25, help="So many test images are drawn.")
+    parser.add_argument(
+        "--shape", type=Literal["disc", "ring"], default="disc", help="The objects have this form."
+    )
+    parser.add_argument("--size", type=int, default=256, help="A side has so many pixels.")
+    parser.add_argument("--seed", type=int, default=0, help="The same seed gives the same files.")
 
 
 def _phantom(options: Any) -> None:
@@ -73,13 +80,13 @@ def _reading_arguments(parser: Any, default: str = "", slices: str | None = "aut
         "--mask_threshold",
         type=float | None,
         default=None,
-        help=f"mask values above it are the object{note}",
+        help=f"Mask values above this one are the object{note}.",
     )
     parser.add_argument(
         "--mask_value",
         type=int | None,
         default=None,
-        help=f"mask values equal to it are the object: one class of several{note}",
+        help=f"Mask values equal to this one are the object: one class of several{note}.",
     )
     _slices_argument(parser, slices)
 
@@ -89,15 +96,16 @@ def _slices_argument(parser: Any, default: str | None) -> None:
         "--slices",
         type=Literal["auto", "first", "last"] | None,
         default=default,
-        help="axis of a volume's slices in its file" + ("" if default else "; default: training's"),
+        help="A volume's slices lie along this axis of its file"
+        + ("." if default else "; default: the training's."),
     )
 
 
 def _weaken_arguments(parser: Any, words: Sequence[str]) -> None:
     from .data.options import WeakOptions
 
-    parser.add_argument("masks", type=str, help="folder of masks")
-    parser.add_argument("out", type=str, help="folder for the weak labels (0, 1, 255)")
+    parser.add_argument("masks", type=str, help="The masks are read from this folder.")
+    parser.add_argument("out", type=str, help="The weak labels (0, 1, 255) go to this folder.")
     _reading_arguments(parser)
     parser.add_class_arguments(WeakOptions, None)
 
@@ -123,10 +131,12 @@ def _weaken(options: Any) -> None:
 def _references_arguments(parser: Any, words: Sequence[str]) -> None:
     from .data.options import Augmentation
 
-    parser.add_argument("masks", type=str, help="folder (or file) of one or a few painted masks")
-    parser.add_argument("out", type=str, help="folder for the made masks")
-    parser.add_argument("--n", type=int, default=200, help="masks to make")
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same files")
+    parser.add_argument(
+        "masks", type=str, help="One or a few painted masks are in this folder or file."
+    )
+    parser.add_argument("out", type=str, help="The made masks go to this folder.")
+    parser.add_argument("--n", type=int, default=200, help="So many masks are made.")
+    parser.add_argument("--seed", type=int, default=0, help="The same seed gives the same files.")
     _reading_arguments(parser)
     parser.add_class_arguments(Augmentation, None)
 
@@ -154,7 +164,8 @@ def _references(options: Any) -> None:
 
 def _train_arguments(parser: Any, words: Sequence[str]) -> None:
     add_config(parser, words, "small")
-    parser.add_argument("--resume", type=bool, default=False, help="go on with the run in --out")
+    parser.add_argument("--resume", type=bool, default=False, help="The run in --out goes on.")
+    show_first(parser)
 
 
 def _train(options: Any) -> None:
@@ -174,18 +185,29 @@ def _train(options: Any) -> None:
 
 
 def _evaluate_arguments(parser: Any, words: Sequence[str]) -> None:
-    parser.add_argument("run", type=str, help="run folder")
-    parser.add_argument("--data", type=str | None, default=None, help="default: the training's")
-    parser.add_argument("--split", type=Literal["test", "train"], default="test", help="images")
-    parser.add_argument("--masks", type=str | None, default=None, help="name of the mask folder")
+    parser.add_argument("run", type=str, help="The run is in this folder.")
+    parser.add_argument(
+        "--data",
+        type=str | None,
+        default=None,
+        help="These data are scored; default: the training's.",
+    )
+    parser.add_argument(
+        "--split", type=Literal["test", "train"], default="test", help="Its images are scored."
+    )
+    parser.add_argument(
+        "--masks", type=str | None, default=None, help="The mask folder has this name."
+    )
     parser.add_argument(
         "--mask_suffix",
         type=str | None,
         default=None,
-        help="what names of masks have behind those of images; default: the training's",
+        help="Names of masks have this behind those of images; default: the training's.",
     )
     _reading_arguments(parser, default="default: the training's on its own data", slices=None)
-    parser.add_argument("--out", type=str | None, default=None, help="default: inside the run")
+    parser.add_argument(
+        "--out", type=str | None, default=None, help="Scores go here; default: into the run."
+    )
 
 
 def _evaluate(options: Any) -> None:
@@ -205,9 +227,11 @@ def _evaluate(options: Any) -> None:
 
 
 def _predict_arguments(parser: Any, words: Sequence[str]) -> None:
-    parser.add_argument("run", type=str, help="run folder")
-    parser.add_argument("--images", type=str, required=True, help="folder of images")
-    parser.add_argument("--out", type=str, required=True, help="folder for the masks")
+    parser.add_argument("run", type=str, help="The run is in this folder.")
+    parser.add_argument(
+        "--images", type=str, required=True, help="The images are read from this folder."
+    )
+    parser.add_argument("--out", type=str, required=True, help="The masks go to this folder.")
     _slices_argument(parser, None)
 
 
@@ -221,21 +245,31 @@ def _predict(options: Any) -> None:
 def _compare_arguments(parser: Any, words: Sequence[str]) -> None:
     preset = "small" if given(words, "data") else "demo"
     add_config(parser, words, preset, skip={"method", "seed"})
-    parser.add_argument("--methods", type=str, nargs="+", help="default: all nine")
-    parser.add_argument("--seeds", type=int, nargs="+", help="default: 0 1 2; demo: 0")
-    parser.add_argument("--jobs", type=int | None, default=None, help="trainings at a time")
+    parser.add_argument(
+        "--methods", type=str, nargs="+", help="These methods are trained; default: all nine."
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        help="Each is trained with these seeds; default: 0 1 2; demo: 0.",
+    )
+    parser.add_argument(
+        "--jobs", type=int | None, default=None, help="So many trainings run at a time."
+    )
     parser.add_argument(
         "--paper_row",
         type=Literal["acdc_lv", "cup", "disc", "pupil"] | None,
         default=None,
-        help="show this row of the paper's Table 1 beside",
+        help="This row of the paper's Table 1 is shown beside.",
     )
     parser.add_argument(
         "--paper_settings",
         type=bool,
         default=False,
-        help="with --paper-row: its annotation ratio, size bounds and weights of ACCL",
+        help="The row's annotation ratio, size bounds and weights of ACCL count, with --paper-row.",
     )
+    show_first(parser)
 
 
 def _compare(options: Any) -> None:
@@ -253,10 +287,19 @@ def _compare(options: Any) -> None:
 
 def _sweep_arguments(parser: Any, words: Sequence[str]) -> None:
     add_config(parser, words, "small", skip={"seed", "alpha"})
-    parser.add_argument("--alphas", type=float, nargs="+", help="default: the paper's")
-    parser.add_argument("--search", type=int, default=0, help="further trials by Optuna")
-    parser.add_argument("--seeds", type=int, nargs="+", help="default: 0 1 2")
-    parser.add_argument("--jobs", type=int | None, default=None, help="trainings at a time")
+    parser.add_argument(
+        "--alphas", type=float, nargs="+", help="These weights are tried; default: the paper's."
+    )
+    parser.add_argument(
+        "--search", type=int, default=0, help="Optuna tries so many further weights."
+    )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", help="Each is trained with these seeds; default: 0 1 2."
+    )
+    parser.add_argument(
+        "--jobs", type=int | None, default=None, help="So many trainings run at a time."
+    )
+    show_first(parser)
 
 
 def _sweep(options: Any) -> None:
@@ -272,9 +315,11 @@ def _sweep(options: Any) -> None:
 
 
 def _verify_arguments(parser: Any, words: Sequence[str]) -> None:
-    parser.add_argument("--steps", type=int, default=20, help="steps of the two trainings")
     parser.add_argument(
-        "--device", type=Literal["cpu", "cuda"], default="cpu", help="where to compute"
+        "--steps", type=int, default=20, help="The two trainings take so many steps."
+    )
+    parser.add_argument(
+        "--device", type=Literal["cpu", "cuda"], default="cpu", help="Everything is computed there."
     )
 
 
@@ -285,14 +330,18 @@ def _verify(options: Any) -> None:
 
 
 def _bench_arguments(parser: Any, words: Sequence[str]) -> None:
-    parser.add_argument("--size", type=int, default=256, help="pixels a side")
-    parser.add_argument("--batch_size", type=int, default=1, help="images")
-    parser.add_argument("--width", type=int, default=16, help="width of the networks")
-    parser.add_argument("--rounds", type=int, default=15, help="rounds of each contender")
+    parser.add_argument("--size", type=int, default=256, help="A side has so many pixels.")
+    parser.add_argument("--batch_size", type=int, default=1, help="A batch has so many images.")
+    parser.add_argument("--width", type=int, default=16, help="The networks have this width.")
     parser.add_argument(
-        "--device", type=Literal["cpu", "cuda"], default="cpu", help="where to compute"
+        "--rounds", type=int, default=15, help="Each contender runs so many rounds."
     )
-    parser.add_argument("--out", type=str | None, default=None, help="CSV file to write as well")
+    parser.add_argument(
+        "--device", type=Literal["cpu", "cuda"], default="cpu", help="Everything is computed there."
+    )
+    parser.add_argument(
+        "--out", type=str | None, default=None, help="The tables go to this CSV file too."
+    )
 
 
 def _bench(options: Any) -> None:

@@ -9,19 +9,48 @@ from typing import Any, get_type_hints
 
 from .errors import UserError
 
+FIRST = (
+    *("config", "data", "method", "methods", "out", "resume", "preset", "seed", "seeds"),
+    *("size", "epochs", "batch_size", "lr", "alpha", "alphas", "jobs"),
+)
+"""The options that most people need; the help shows them before the groups."""
+
 
 def add_config(
     parser: Any, words: Sequence[str], preset: str, skip: set[str] | None = None
 ) -> None:
     """All options of a training, with the defaults of the preset that the words choose."""
-    from .config import PRESETS, TrainConfig
+    from .config import PRESETS
+    from .option_groups import GROUPS
 
-    parser.add_argument("--config", action="config", help="YAML file of options; flags win")
-    parser.add_class_arguments(TrainConfig, None, skip=skip or set())
+    parser.add_argument(
+        "--config", action="config", help="Options are read from this YAML file; flags win."
+    )
+    for group in GROUPS:
+        names = {field.name for field in fields(group)}
+        parser.add_class_arguments(group, None, skip=names & (skip or set()))
     preset = given(words, "preset") or preset
     if preset not in PRESETS:
         raise UserError(f"--preset must be one of {', '.join(PRESETS)}, got '{preset}'")
     parser.set_defaults({"preset": preset, **_flat(PRESETS[preset])})
+
+
+def show_first(parser: Any) -> None:
+    """Put the options that matter first into a group of their own before the others.
+
+    argparse has no public way to order groups; these two lists are what its help is written from.
+    """
+    parser.usage = "%(prog)s [options]"
+    first = parser.add_argument_group("The options that matter first")
+    by_name = {action.dest: action for action in parser._actions}
+    for action in parser._actions:
+        if action.help == "Path to a configuration file.":
+            action.help = "The options of this group are read from this YAML file or text."
+    for group in parser._action_groups:
+        group._group_actions = [a for a in group._group_actions if a.dest not in FIRST]
+    first._group_actions = [by_name[name] for name in FIRST if name in by_name]
+    kept = [group for group in parser._action_groups if group._group_actions and group is not first]
+    parser._action_groups = [first, *kept]
 
 
 def _flat(options: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import accl_harness
 ROOT = Path(accl_harness.__file__).parent
 ORDER = (
     *("errors", "versions", "plotting", "storage", "methods", "data"),
-    *("defaults", "config", "config_file", "networks"),
+    *("defaults", "option_groups", "config", "config_file", "networks"),
     *("run", "training", "evaluation", "report", "experiments"),
     *("info", "bench", "verify", "options", "commands", "cli", "__main__"),
 )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from accl_harness.cli import main, overview, parser_of
 from accl_harness.commands import COMMANDS
 from accl_harness.config import TrainConfig
 from accl_harness.errors import UserError
+from accl_harness.option_groups import GROUPS
 from small_runs import phantom_folder
 
 import accl_ext
@@ -70,6 +72,44 @@ def test_help_of_a_command_shows_its_example_and_hyphens(name):
     assert COMMANDS[name].example.startswith(f"accl {name}")
     options = [word for word in text.split() if word.startswith("--")]
     assert not [option for option in options if "_" in option.split("=")[0]]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_entry_of_the_help_is_a_sentence_and_names_options_of_the_command_alone(name):
+    parser = parser_of(name)
+    known = {option for action in parser._actions for option in action.option_strings}
+    known = {option.replace("_", "-") for option in known} | {"--debug", "--crf"}
+    text = parser.format_help().partition("example:")[0]
+    assert set(re.findall(r"--[a-z][\w.-]*[a-z]", text)) <= known
+    for action in parser._actions:
+        if action.dest == "help":
+            continue
+        entry = str(action.help).partition(" (type:")[0].strip()
+        assert entry.endswith("."), action.dest
+        assert len(entry.split()) >= 4, action.dest
+        assert "`" not in entry, action.dest
+
+
+def test_the_help_of_a_training_shows_the_options_in_groups_and_the_first_ones_first():
+    groups = [group for group in parser_of("train")._action_groups if group._group_actions]
+    titles = [group.title for group in groups]
+    assert titles[0] == "The options that matter first"
+    for part in ("Data", "Weak labels", "Reference masks", "Networks", "Optimisation", "Objective"):
+        assert [title for title in titles if title.startswith(part)], part
+    assert "Run" in titles
+    assert len(groups[0]._group_actions) == 12
+    shown = [action.dest for group in groups for action in group._group_actions]
+    assert sorted(shown) == sorted({action.dest for action in parser_of("train")._actions})
+
+
+def test_every_group_of_options_has_a_check_and_the_config_asks_all(monkeypatch):
+    asked = []
+    for group in GROUPS:
+        monkeypatch.setattr(group, "check", lambda config, name=group.__name__: asked.append(name))
+    TrainConfig().check()
+    assert asked == [group.__name__ for group in GROUPS]
+    fields = [name for group in GROUPS for name in group.__dataclass_fields__]
+    assert list(TrainConfig.__dataclass_fields__) == fields
 
 
 def test_module_runs_as_the_command():

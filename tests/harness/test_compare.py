@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from accl_harness.config import ReferenceOptions, make_config
-from accl_harness.data.options import CRFOptions, WeakOptions
+from accl_harness.config import make_config
+from accl_harness.data.options import CRFOptions, ReferenceOptions, WeakOptions
 from accl_harness.data.phantom import write_phantom
 from accl_harness.errors import CheckFailed, UserError
 from accl_harness.experiments import compare as module

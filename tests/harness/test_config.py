@@ -6,15 +6,13 @@ import pytest
 import torch
 from accl_harness.config import (
     PRESETS,
-    ReferenceOptions,
     TrainConfig,
-    check_config,
     make_config,
     refuse_idle_options,
     size_bounds,
 )
 from accl_harness.config_file import load_config, save_config
-from accl_harness.data.options import Augmentation, WeakOptions
+from accl_harness.data.options import Augmentation, ReferenceOptions, WeakOptions
 from accl_harness.errors import UserError
 from accl_harness.networks.patchgan import PatchGAN
 from small_runs import small_config
@@ -44,7 +42,7 @@ def test_unknown_preset_is_refused():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_pass_their_own_check(preset):
-    check_config(make_config(preset))
+    make_config(preset).check()
 
 
 def test_bounds_of_the_training_masks_leave_out_empty_ones():
@@ -88,7 +86,7 @@ def test_bounds_given_as_numbers_are_at_the_working_size():
 )
 def test_values_no_training_can_use_are_refused(options, message):
     with pytest.raises(UserError, match=message):
-        check_config(small_config(**options))
+        small_config(**options).check()
 
 
 def test_the_smallest_size_with_accl_has_a_score_and_the_one_below_none():
@@ -96,8 +94,8 @@ def test_the_smallest_size_with_accl_has_a_score_and_the_one_below_none():
     assert discriminator(None, torch.zeros(2, 1, 24, 24)).shape == (2, 1, 1, 1)
     with pytest.raises(RuntimeError):
         discriminator(None, torch.zeros(2, 1, 23, 23))
-    check_config(small_config(method="unpaired_accl", size=24))
-    check_config(small_config(method="sccl", size=16))
+    small_config(method="unpaired_accl", size=24).check()
+    small_config(method="sccl", size=16).check()
 
 
 def test_a_named_folder_of_references_is_used():

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 from accl_harness.cli import main
-from accl_harness.config import check_config, make_config
+from accl_harness.config import make_config
 from accl_harness.config_file import load_config, save_config
 from accl_harness.data.formats import read_image
 from accl_harness.data.options import WeakOptions
@@ -108,4 +108,4 @@ def test_a_config_keeps_what_is_background(tmp_path):
 
 def test_a_config_with_both_choices_is_refused():
     with pytest.raises(UserError, match="both choose the object"):
-        check_config(make_config(mask_value=1, mask_threshold=0.5))
+        make_config(mask_value=1, mask_threshold=0.5).check()

@@ -31,32 +31,39 @@ class WeakOptions:
     """How weak labels come about."""
 
     strategy: Strategy = "auto"
-    """auto: the files in weak/ where there are any, else erosion. erosion: the object's
-    inside. disc, centroid_disc: a disc at a random object pixel, at the centroid, cut to the
-    object. box: the bounding box (the one strategy that calls background foreground).
-    scribble: the files in weak/, which must be there."""
+    """Weak labels are made this way. auto: the files in weak/ where there are any, else erosion.
+    erosion: the object's inside. disc, centroid_disc: a disc at a random object pixel, at the
+    centroid, cut to the object. box: the bounding box (the one strategy that calls background
+    foreground). scribble: the files in weak/, which must be there."""
     iterations: int = 10
-    """Erosions at most; counted down until something is left."""
+    """An object is eroded at most so often; counted down until something is left."""
     keep_topology: bool = False
-    """Stop before a ring breaks, an object splits or a hole fills."""
+    """The erosion stops before a ring breaks, an object splits or a hole fills."""
     ratio: float | None = None
-    """Share of all pixels of the data set to label (0.0012 = 0.12 %), instead of iterations or
-    radius: the same share of every object, its deepest (or nearest to the disc's centre) pixels."""
+    """This share of all pixels of the data set is labelled (0.0012 = 0.12 %), instead of by
+    iterations or radius: the same share of every object, its deepest (or nearest to the disc's
+    centre) pixels."""
     radius: float = 2.0
-    """Of the discs, in pixels."""
+    """The discs have this radius in pixels."""
     margin: int = 0
-    """Pixels the box reaches beyond the object on every side."""
+    """The box reaches so many pixels beyond the object on every side."""
     foreground: int = 1
-    """Value of the foreground in the files of weak/."""
+    """Foreground pixels have this value in the files of weak/."""
     background: int | tuple[int, ...] | None = None
-    """Value, or values, of the background in the files of weak/; default: 0, and none where 0 is
-    unlabelled."""
+    """Background pixels have this value, or one of these, in the files of weak/; default: 0, and
+    none where 0 is unlabelled."""
     unlabelled: int = UNLABELLED
-    """Value of the unlabelled pixels in the files of weak/; 0 for foreground-only files."""
+    """Unlabelled pixels have this value in the files of weak/; 0 for foreground-only files."""
     seed: int = 0
-    """Of the random discs."""
+    """The random discs start from this seed."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.background, list):  # as YAML has it
+            object.__setattr__(self, "background", tuple(self.background))
+        self.check()
+
+    def check(self) -> None:
+        """Refuse what makes no weak labels; raises UserError."""
         known = get_args(Strategy)
         if self.strategy not in known:
             raise UserError(f"weak.strategy: wanted one of {', '.join(known)}, got {self.strategy}")
@@ -70,8 +77,6 @@ class WeakOptions:
             raise UserError(f"weak.seed: wanted 0 or more, got {self.seed}")
         if self.keep_topology and self.strategy not in ("auto", "erosion"):
             raise UserError("weak.keep_topology goes with strategy erosion alone")
-        if isinstance(self.background, list):  # as YAML has it
-            object.__setattr__(self, "background", tuple(self.background))
         if self.foreground == self.unlabelled:
             raise UserError(
                 f"weak.foreground and weak.unlabelled are both {self.foreground}; "
@@ -94,21 +99,26 @@ class Augmentation:
     """Ranges the parameters of one reference mask are drawn from, uniformly."""
 
     shift: float = 0.25
-    """Largest move along each axis, as a fraction of the image's side."""
+    """A mask moves along each axis by at most this fraction of the image's side."""
     flip: bool = True
-    """Mirror left-right and up-down, each with probability 1/2."""
+    """Masks are mirrored left-right and up-down, each with probability 1/2."""
     scale_min: float = 0.6
+    """Lengths are scaled at least by this factor (drawn on a logarithmic axis)."""
     scale_max: float = 1.5
-    """Range of the linear scale (drawn on a logarithmic axis)."""
+    """Lengths are scaled at most by this factor."""
     rotation: float = 180.0
-    """Largest turn to either side, in degrees."""
+    """A mask turns to either side by at most so many degrees."""
     warp: float = 0.04
-    """Root mean square displacement of the elastic warping, as a fraction of the object's
+    """The elastic warping displaces pixels by this root mean square, as a fraction of the object's
     diameter."""
     warp_smoothness: float = 0.2
-    """Standard deviation of the Gaussian that smooths the displacement, in the same unit."""
+    """The displacement is smoothed by a Gaussian of this standard deviation, in the same unit."""
 
     def __post_init__(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Refuse what makes no reference masks; raises UserError."""
         if not 0 < self.scale_min <= self.scale_max:
             raise UserError(
                 "augmentation: wanted 0 < scale_min <= scale_max, "
@@ -126,18 +136,20 @@ class ReferenceOptions:
     """The masks that the discriminator sees as real."""
 
     kind: ReferenceKind | None = None
-    """own_weak: the image's own weak mask. unpaired: a mask drawn from the training set. paired:
-    the image's own mask. folder: a mask drawn from ``folder``. augmented: random translation,
-    flip, scaling, rotation and warping of the masks of ``folder``, or of ``painted`` training
-    masks. Default: folder where one is named, else what the method says."""
+    """The discriminator sees these masks as real. own_weak: the image's own weak mask. unpaired: a
+    mask drawn from the training set. paired: the image's own mask. folder: a mask drawn from
+    folder. augmented: random translation, flip, scaling, rotation and warping of the masks of
+    folder, or of painted training masks. Default: folder where one is named, else what the method
+    says."""
     folder: str | None = None
-    """Folder of painted or synthetic masks; default for kind folder: DATA/train/references."""
+    """Painted or synthetic masks are read from this folder; default for kind folder:
+    DATA/train/references."""
     painted: int = 5
-    """With kind augmented and no folder: how many training masks count as painted by hand."""
+    """So many training masks count as painted by hand, with kind augmented and no folder."""
     count: int = 200
-    """With kind augmented: how many masks are made."""
+    """So many masks are made, with kind augmented."""
     augmentation: Augmentation = field(default_factory=Augmentation)
-    """With kind augmented: ranges of the random changes."""
+    """Reference masks of kind augmented: ranges of the random changes."""
 
 
 @dataclass(frozen=True)
@@ -147,20 +159,24 @@ class ImageAugmentation:
     change nothing, as the paper."""
 
     shift: float | None = 0.0
-    """Largest move along each axis, as a fraction of the image's side; null: a third of what the
-    objects leave free of it, at most 0.25."""
+    """An image moves along each axis by at most this fraction of its side; null: a third of what
+    the objects leave free of it, at most 0.25."""
     flip: bool = False
-    """Mirror left-right and up-down, each with probability 1/2."""
+    """Images are mirrored left-right and up-down, each with probability 1/2."""
     rotation: float = 0.0
-    """Largest turn to either side, in degrees."""
+    """An image turns to either side by at most so many degrees."""
     scale: float = 1.0
-    """Largest enlargement; the largest reduction is its reciprocal. Sizes change with it, the
-    bounds of the size penalty do not."""
+    """An image is enlarged at most by this factor and reduced at most by its reciprocal. Sizes
+    change with it, the bounds of the size penalty do not."""
     grey: float = 0.0
-    """Largest change of the grey values (black 0, white 1): with 0.2 a factor from 1 / 1.2 to 1.2,
-    an offset from -0.2 to 0.2 and a gamma from 1 / 1.2 to 1.2."""
+    """Grey values (black 0, white 1) change at most by this much: with 0.2 a factor from 1 / 1.2 to
+    1.2, an offset from -0.2 to 0.2 and a gamma from 1 / 1.2 to 1.2."""
 
     def __post_init__(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Refuse what moves no image; raises UserError."""
         if self.shift is not None and not 0 <= self.shift < 1:
             raise UserError(f"augment.shift: wanted 0 to below 1, got {self.shift}")
         if not 0 <= self.rotation <= 180:
@@ -181,20 +197,24 @@ class CRFOptions:
     """The gated CRF: pixels of like grey value near each other shall get the same label."""
 
     weight: float | None = None
-    """Weight of the term, 0 for off. Default: 0, but with sccl_crf and accl_crf as much as gives
-    the reference masks ``cost`` in an image without edges."""
+    """The term has this weight, 0 for off. Default: 0, but with sccl_crf and accl_crf as much as
+    gives the reference masks cost in an image without edges."""
     cost: float = 0.73
-    """With those two and no ``weight``: what the term costs a reference mask, on average, where
-    the image has no edges."""
+    """With those two and no weight given, the term costs a reference mask so much, on average,
+    where the image has no edges."""
     radius: int = 5
-    """Pixels from a pixel to the edge of its window."""
+    """A pixel's window reaches so many pixels to every side."""
     sigma_space: float = 6.0
-    """Distance in pixels at which the tie of two pixels has fallen to 0.6."""
+    """The tie of two pixels has fallen to 0.6 at this distance in pixels."""
     sigma_image: float | None = None
-    """Difference of grey values, of images in [-1, 1], at which the tie has fallen to 0.6; default:
-    twice the median difference of neighbouring pixels of the training images."""
+    """The tie of two pixels has fallen to 0.6 at this difference of grey values, of images in [-1,
+    1]; default: twice the median difference of neighbouring pixels of the training images."""
 
     def __post_init__(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Refuse what is no gated CRF; raises UserError."""
         for name in ("weight", "cost"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:

@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from ..config import ReferenceOptions, TrainConfig, check_config, make_config
+from ..config import TrainConfig, make_config
+from ..data.options import ReferenceOptions
 from ..errors import UserError
 from ..methods import METHODS
 from ..report import paper
@@ -73,7 +74,7 @@ def compare(
     base = prepare_data(base)
     configs = plan(base, methods, seeds, paper_row if paper_settings else None)
     for config in configs:
-        check_config(config)
+        config.check()
     jobs = check_jobs(jobs, base, len(configs))
     command = command or command_line()
     with alone_in(base.out):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import TrainConfig, check_config
+from ..config import TrainConfig
 from ..data.fingerprint import fingerprint
 from ..data.options import Slices
 from ..errors import UserError
@@ -46,7 +46,7 @@ def run_training(
         UserError: bad options or data, ``out`` not empty without ``resume``, a run of other
             options or data to resume, another process that trains there, a full disk.
     """
-    check_config(config)
+    config.check()
     run = run_to_write(config, resume)
     if run.is_finished:
         return run.folder

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ..config import TrainConfig, check_config
+from ..config import TrainConfig
 from ..errors import UserError
 from ..methods import METHODS
 from ..report import paper
@@ -54,7 +54,7 @@ def sweep(
     base = prepare_data(base)
     configs = [config for seed in seeds for config in plan(base, alphas, [seed])]
     for config in configs:
-        check_config(config)
+        config.check()
     jobs = check_jobs(jobs, base, len(configs))
     command = command or command_line()
     with alone_in(base.out):

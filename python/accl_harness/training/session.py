@@ -86,7 +86,7 @@ def training_session(config: TrainConfig, *, resume: bool, quiet: bool) -> Itera
     them enter.
 
     Args:
-        config: options that :func:`~accl_harness.config.check_config` has let pass.
+        config: options that :func:`~accl_harness.config.TrainConfig.check` has let pass.
         resume: go on from the last checkpoint in ``config.out``; start where there is none.
         quiet: show nothing on the terminal.
 

@@ -1,0 +1,265 @@
+"""The options of a training in groups, each with its own ``check``.
+
+A config is one flat dataclass that inherits the groups: ``config.lr``, ``--lr`` and ``lr:`` in a
+YAML file name the same option, and a reader of one group needs to look at that group alone. What
+concerns options of several groups is checked in :meth:`~.config.TrainConfig.check`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .data.options import CRFOptions, ImageAugmentation, ReferenceOptions, Slices, WeakOptions
+from .errors import UserError
+from .methods import METHODS
+
+MethodName = Literal[
+    "weak_ce",
+    "partial_ce",
+    "sccl",
+    "partial_accl",
+    "unpaired_accl",
+    "paired_accl",
+    "fs_ce",
+    "sccl_crf",
+    "accl_crf",
+]
+PresetName = Literal["small", "paper", "demo"]
+BoundsName = Literal["training", "none", "paper_disc", "paper_cup", "paper_lv", "paper_pupil"]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Data."""
+
+    data: str | None = None
+    """Folder of the data set, which holds {train,test}/{images,masks}."""
+    masks: str = "masks"
+    """The mask folder has this name."""
+    mask_threshold: float | None = None
+    """Mask values above this one are the object; default: a mask holds 0 and one other value."""
+    mask_value: int | None = None
+    """Mask values equal to this one are the object: one class of masks that hold class indices."""
+    mask_suffix: str = ""
+    """The names of masks have this behind the names of their images, as in scan_mask.png."""
+    slices: Slices = "auto"
+    """A volume's slices lie along this axis of its file; auto: by format, shape and spacing."""
+    patients: str | None = None
+    """The first group of this regular expression is the patient in a file's name."""
+    limit: int | None = None
+    """Only the first so many training images are used."""
+    validation: float = 0.0
+    """This share of the training patients is kept for the curves of DSC and size ratio."""
+    size: int = 128
+    """Images are resized to size x size pixels."""
+    augment: ImageAugmentation = field(default_factory=lambda: ImageAugmentation(shift=None))
+    """Random moves of the training images with their labels and reference masks."""
+
+    def check(self) -> None:
+        """Refuse values that no data set has; raises UserError."""
+        at_least_1(self, "size")
+        require(0 <= self.validation < 1, self, "validation", "0 to below 1")
+        require(self.limit is None or self.limit >= 1, self, "limit", "at least 1")
+        if self.mask_threshold is not None and self.mask_value is not None:
+            raise UserError(
+                "mask_threshold and mask_value both choose the object; give one of them"
+            )
+        self.augment.check()
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Networks."""
+
+    width: int = 16
+    """The outermost level of both networks has so many channels."""
+    depth: int | None = None
+    """The segmentation network halves the image so often; default: as often as the size allows, at
+    most 8 times."""
+    norm: Literal["batch", "instance", "none"] = "batch"
+    """Both networks have norm layers of this kind."""
+    test_norm: Literal["image", "running"] = "image"
+    """Batch norm uses these statistics at test: those of the image itself, or running averages."""
+    dropout: float = 0.5
+    """The decoder blocks next to the innermost drop values with this probability."""
+    prior: float | None = None
+    """A fresh network calls a pixel foreground with this probability: the bias of the last layer
+    is its logit; null: the share of the image that the reference masks' objects take."""
+    pad: bool = False
+    """Images are padded inside the network where the depth cannot halve the size."""
+
+    def check(self) -> None:
+        """Refuse values that no network has; raises UserError."""
+        at_least_1(self, "width")
+        require(0 <= self.dropout < 1, self, "dropout", "0 to below 1")
+        given = self.prior is not None
+        require(not given or 0 < self.prior < 1, self, "prior", "between 0 and 1 (exclusive)")
+
+
+@dataclass(frozen=True)
+class OptimisationOptions:
+    """Optimisation."""
+
+    epochs: int = 60
+    """The training set is passed over so often; the learning rate falls during the second half."""
+    batch_size: int = 1
+    """A step takes so many images, over all processes together."""
+    lr: float = 2e-4
+    """Both networks start with this learning rate of Adam."""
+    betas: tuple[float, float] = (0.5, 0.999)
+    """Adam's running means of gradients and of their squares decay by these factors a step."""
+
+    def check(self) -> None:
+        """Refuse values that no training can use; raises UserError."""
+        at_least_1(self, "epochs", "batch_size")
+        require(0 < self.lr < math.inf, self, "lr", "above 0")
+        require(all(0 <= beta < 1 for beta in self.betas), self, "betas", "from 0 to below 1")
+
+
+@dataclass(frozen=True)
+class ObjectiveOptions:
+    """Objective."""
+
+    method: MethodName = "unpaired_accl"
+    """A method of the paper's Table 1 is trained, or sccl_crf or accl_crf, which look at the image
+    as well."""
+    alpha: float | None = None
+    """ACCL has this weight, 0 for off; default: the method's (1e-3 partial, 1e-2 unpaired and
+    paired, 0.3 accl_crf)."""
+    alpha_scale: float = 1.0
+    """The default weights of ACCL of the paper's methods, and the paper's own, are multiplied by
+    this factor; a weight that is given stays as it is."""
+    size_weight: float | None = None
+    """The size penalty has this weight, 0 for off; default: 0.01 for sccl, else 0."""
+    bounds: BoundsName | tuple[float, float] = "training"
+    """The size penalty holds sizes between these bounds a, b in pixels at the working size;
+    training: 0.9 min and 1.1 max of the sizes of the training masks; paper_*: the paper's, scaled
+    from 256 x 256. [10, .inf] leaves the upper side free."""
+    size_prior: float | None = None
+    """The soft size prior, which draws each image's size to the reference masks' (mean and
+    deviation of their logarithm), has this weight, 0 for off; default: 0.1 for accl_crf, else 0."""
+    size_balance: float | None = None
+    """The term that holds the mean size over the training images at the reference masks' has this
+    weight, 0 for off; default: 3 for accl_crf, else 0."""
+    conditional: bool | None = None
+    """The discriminator sees the image beside the mask. With masks of other images that can teach
+    it that what follows the image's edges is no reference mask; then try false. Default: false for
+    accl_crf, else true."""
+    soften: float | None = None
+    """The reference masks are blurred by a Gaussian of this standard deviation in pixels before the
+    discriminator sees them, because it tells hard masks from probabilities at once; default: 1 for
+    accl_crf, else 0."""
+    d_noise: float | None = None
+    """All masks that the discriminator sees get Gaussian noise of this standard deviation; default:
+    0.2 for accl_crf, else 0."""
+    criterion: Literal["lsgan", "vanilla", "hinge"] = "lsgan"
+    """The adversarial losses of both networks have this form."""
+    discriminator_scale: float = 1.0
+    """The discriminator's loss is multiplied by this factor; pix2pix has 0.5."""
+    crf: CRFOptions = field(default_factory=CRFOptions)
+    """Objective: gated CRF; --crf W is short for --crf.weight W."""
+
+    def check(self) -> None:
+        """Refuse values that no objective has; raises UserError."""
+        if self.method not in METHODS:
+            raise UserError(f"method must be one of {', '.join(METHODS)}, got '{self.method}'")
+        weights = ("alpha", "alpha_scale", "size_weight", "size_prior", "size_balance")
+        for name in (*weights, "soften", "d_noise"):
+            value = getattr(self, name)
+            require(value is None or 0 <= value < math.inf, self, name, "0 or more")
+        if not isinstance(self.bounds, str) and self.bounds[0] > self.bounds[1]:
+            raise UserError(f"bounds must be a lower and an upper size, got {list(self.bounds)}")
+        self.crf.check()
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Run."""
+
+    out: str | None = None
+    """The run is written to this folder."""
+    init: str | None = None
+    """The training starts from the weights of the run in this folder: more epochs for a finished
+    run, or a start on other data. The networks must be the same, and their prior stays."""
+    preset: PresetName = "small"
+    """The other options get these defaults; small: minutes on 2 cores; paper: the paper's
+    settings; demo: phantoms in seconds."""
+    seed: int = 0
+    """Everything random starts from this seed: initial weights, order, dropout, reference masks."""
+    backend: Literal["fused", "reference"] = "fused"
+    """The losses are computed by these functions; fused: the compiled ops; reference: pure
+    PyTorch."""
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    """The training is computed there; auto: on a GPU where there is one."""
+    devices: int = 1
+    """The training runs in so many processes, one a device; under torchrun its own number
+    counts."""
+    precision: Literal["32", "bf16", "16", "64"] = "32"
+    """The networks compute in float32; mixed with bfloat16 or float16 (CUDA alone); or in float64
+    for comparisons."""
+    cuda_graph: bool = False
+    """The whole step runs as one CUDA graph: one process, not with precision 16."""
+    checkpoint_every: int = 1
+    """A checkpoint is written every so many epochs."""
+    tensorboard: bool = True
+    """The curves are written for TensorBoard as well."""
+
+    def check(self) -> None:
+        """Refuse values that no run can use; raises UserError."""
+        at_least_1(self, "devices", "checkpoint_every")
+        require(self.seed >= 0, self, "seed", "0 or more")
+        if self.cuda_graph and self.precision == "16":
+            raise UserError(
+                "cuda_graph does not go with precision 16, whose loss scaling looks at "
+                "the gradients; use bf16 or 32"
+            )
+
+
+@dataclass(frozen=True)
+class WeakLabelOptions:
+    """Weak labels, whose options are one dataclass that ``accl weaken`` takes as well."""
+
+    weak: WeakOptions = field(default_factory=WeakOptions)
+    """Weak labels."""
+
+    def check(self) -> None:
+        """Refuse values that no weak labels have; raises UserError."""
+        self.weak.check()
+
+
+@dataclass(frozen=True)
+class ReferenceMaskOptions:
+    """Reference masks, whose options are a dataclass of their own."""
+
+    references: ReferenceOptions = field(default_factory=ReferenceOptions)
+    """Reference masks of the discriminator."""
+
+    def check(self) -> None:
+        """Refuse values that no reference masks have; raises UserError."""
+        self.references.augmentation.check()
+
+
+GROUPS = (
+    DataOptions,
+    WeakLabelOptions,
+    ReferenceMaskOptions,
+    NetworkOptions,
+    OptimisationOptions,
+    ObjectiveOptions,
+    RunOptions,
+)
+"""In the order of the help and of config.yaml."""
+
+
+def require(holds: bool, options: Any, name: str, wanted: str) -> None:
+    """Raise a UserError that names the option, what was wanted and what came."""
+    if not holds:
+        raise UserError(f"{name} must be {wanted}, got {getattr(options, name)}")
+
+
+def at_least_1(options: Any, *names: str) -> None:
+    """Raise a UserError for the first of these options that is below 1."""
+    for name in names:
+        require(getattr(options, name) >= 1, options, name, "at least 1")
