@@ -10,7 +10,6 @@ namespace accl {
 namespace {
 
 using torch::autograd::AutogradContext;
-using torch::autograd::Function;
 using torch::autograd::variable_list;
 
 ACCL_OP(gated_crf_loss, decltype(gated_crf_loss), "gated_crf_loss")
@@ -91,7 +90,7 @@ at::Tensor over_destinations(const at::Tensor& g, Reduction reduction, const Win
   return g / at::Scalar(n);
 }
 
-struct GatedCrfGatherFunction : Function<GatedCrfGatherFunction> {
+struct GatedCrfGatherFunction : TraceableFunction<GatedCrfGatherFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& values, const at::Tensor& image,
                             int64_t radius, at::ArrayRef<double> kernels,
                             at::ArrayRef<double> spacing, const OptionalTensor& source,
@@ -113,7 +112,7 @@ struct GatedCrfGatherFunction : Function<GatedCrfGatherFunction> {
   }
 };
 
-struct GatedCrfLoss : Function<GatedCrfLoss> {
+struct GatedCrfLoss : TraceableFunction<GatedCrfLoss> {
   static variable_list forward(AutogradContext* ctx, const at::Tensor& p, const at::Tensor& image,
                                int64_t radius, at::ArrayRef<double> kernels,
                                at::ArrayRef<double> spacing, const OptionalTensor& source,
