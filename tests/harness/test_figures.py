@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from accl_harness.methods import METHODS
 from accl_harness.report.curves import (
     _apart,
     alpha_curve,
@@ -24,7 +25,7 @@ from accl_harness.report.figures import (
     worst_cases,
     worst_page,
 )
-from accl_harness.report.paper import ALPHA_STUDY, METHOD_LABELS, SETTINGS, TABLE_1
+from accl_harness.report.paper import ALPHA_STUDY, METHOD_LABELS, ROW_SENTENCES, SETTINGS, TABLE_1
 from accl_harness.run import Run
 from matplotlib.colors import to_rgb
 from PIL import Image
@@ -154,6 +155,7 @@ def test_the_papers_numbers():
     assert TABLE_1["acdc_lv"]["unpaired_accl"] == 63.4
     assert TABLE_1["disc"]["weak_ce"] == 45.2
     assert TABLE_1["pupil"]["fs_ce"] == 92.7
+    assert list(ROW_SENTENCES) == list(METHOD_LABELS) == list(METHODS)
     means = {
         method: np.mean([row[method] for row in TABLE_1.values()]) for method in TABLE_1["cup"]
     }

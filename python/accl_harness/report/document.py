@@ -46,8 +46,8 @@ def write_comparison(
     figures = draw(out / "figures", results, folders, dataset, beside)
     settings = settings_of(configs, results, command)
     notes = protocol_notes(results, len(dataset), paper_row)
-    if not all(METHODS[method].in_paper for method in results):
-        notes = [*notes, paper.BEYOND]
+    rows = [f"{paper.METHOD_LABELS[name]}: {paper.ROW_SENTENCES[name]}" for name in results]
+    notes = [*rows, *notes]
     cautions = run_warnings(results)
     data = folder_name(configs[0].data)
     title = f"{len(results)} methods on {data}"

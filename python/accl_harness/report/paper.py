@@ -14,11 +14,24 @@ _ROWS = {
     "fs_ce": "FS CE",
 }
 METHOD_LABELS = {**_ROWS, "sccl_crf": "SCCL + CRF †", "accl_crf": "ACCL + CRF †"}
-BEYOND = (
-    "† not in the paper: the gated CRF asks neighbours of like grey value for like labels. SCCL + "
-    "CRF adds it to SCCL; ACCL + CRF joins it with masks of other images, softened and in noise, "
-    "for a discriminator that sees masks alone, and with a prior of the size."
-)
+ROW_SENTENCES = {
+    "weak_ce": "every pixel without a label counts as background.",
+    "partial_ce": "the labelled pixels alone.",
+    "sccl": "the labelled pixels, and bounds of the size.",
+    "partial_accl": "the labelled pixels, and a discriminator that takes each image's own weak "
+    "mask for real.",
+    "unpaired_accl": "the labelled pixels, and a discriminator that takes masks of other images "
+    "for real.",
+    "paired_accl": "the labelled pixels, and a discriminator that takes each image's full mask for "
+    "real.",
+    "fs_ce": "the full mask of every training image: what weak labels are measured against.",
+    "sccl_crf": "not in the paper; SCCL, and a gated CRF: neighbours of like grey value get like "
+    "labels.",
+    "accl_crf": "not in the paper; the labelled pixels, the gated CRF, the mean size of the "
+    "reference masks, and a discriminator that takes masks of other images for real, softened and "
+    "in noise, and sees masks alone.",
+}
+"""What each row of the table is trained on."""
 
 # DSC x100 by data set and method.
 TABLE_1 = {
