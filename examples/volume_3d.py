@@ -7,6 +7,8 @@ The operators take one to three spatial dimensions, so nothing changes but the s
 are wide; the gated CRF takes that as ``spacing``. The volumes are made here; half a minute.
 """
 
+import math
+
 import torch
 from monai.networks.nets import BasicUNet
 from torch.nn.functional import avg_pool3d
@@ -47,12 +49,14 @@ def main(steps=60):
     labels = marks(masks)
     sizes = masks.sum((1, 2, 3, 4))
     head = accl_ext.SegmentationHead((0.9 * float(sizes.min()), 1.1 * float(sizes.max())))
-    crf = accl_ext.GatedCRFLoss(radius=2, kernels=((1.0, 2.0, 0.5),), spacing=SPACING)
+    crf = accl_ext.GatedCRFLoss(radius=2, kernels=((1.0, 2.0, 1.0),), spacing=SPACING)
 
     network = BasicUNet(
         spatial_dims=3, in_channels=1, out_channels=1, features=(8, 8, 16, 16, 16, 8)
     )
-    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    # The untrained network calls 5 % of the voxels foreground, about the share of the objects.
+    torch.nn.init.constant_(network.final_conv.bias, math.log(0.05 / 0.95))
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     for _ in range(steps):
         batch = torch.randint(len(images), (2,))
         out = head(network(images[batch]), labels[batch])
