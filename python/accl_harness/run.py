@@ -34,6 +34,11 @@ from .storage import (
 
 FORMAT = 1
 """Of the checkpoints."""
+RENAMED = {
+    "likeness": "mean_pairwise_dsc",
+    "likeness_of_masks": "mean_pairwise_dsc_of_masks",
+}
+"""Scores in the metrics.json of earlier versions, and what they are called now."""
 LONGEST = 10_000
 """Characters of a line of metrics.csv; a longer one is garbled."""
 
@@ -61,7 +66,9 @@ class ScoreFolder:
         except Damaged as error:
             warnings.warn(f"{error}: the scores are made again", HarnessWarning, stacklevel=2)
             return None
-        return content if isinstance(content, dict) else None
+        if not isinstance(content, dict):
+            return None
+        return {RENAMED.get(name, name): value for name, value in content.items()}
 
     def save_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write metrics.json, which marks a run as finished."""

@@ -279,7 +279,7 @@ def test_without_data_a_phantom_set_is_made_once(tmp_path):
 
 def scores(dsc, **changes):
     plain = {"hd95": 3.0, "asd": 1.0, "size_ratio": 1.5, "precision": 0.5, "recall": 0.75}
-    plain |= {"size_correlation": 0.25, "likeness": 0.875}
+    plain |= {"size_correlation": 0.25, "mean_pairwise_dsc": 0.875}
     facts = {"annotation_ratio": 0.0012, "seconds": 90.0, "distance_unit": "mm", "images": 2}
     return {
         "dsc": sum(dsc) / 2,
@@ -303,7 +303,7 @@ def test_cells_by_hand():
     assert cells["Method"] == "SCCL"
     assert cells["DSC x100"] == "65.0 ± 7.1"
     assert cells["Rank r of sizes"] == "0.25 ± 0.00"
-    assert cells["DSC between images"] == "87.5 ± 0.0"
+    assert cells["Mean pairwise DSC"] == "87.5 ± 0.0"
     assert cells["Paper"] == "57.5"
     assert cells["Size ratio"] == "1.50 ± 0.00"
     assert cells["HD95 (mm)"] == "3.0 [2/4]"

@@ -232,9 +232,9 @@ def test_one_mask_for_all_images_is_told(tmp_path, monkeypatch, capsys):
     out = tmp_path / "run"
     for _ in range(2):  # the second time metrics.json holds the warning already
         metrics = evaluate_run(trained(out), dataset, out=out)
-    assert metrics["likeness"] == 1
+    assert metrics["mean_pairwise_dsc"] == 1
     # Half overlaps between neighbours, none between the first and the last.
-    assert metrics["likeness_of_masks"] == pytest.approx(1 / 3)
+    assert metrics["mean_pairwise_dsc_of_masks"] == pytest.approx(1 / 3)
     assert [w.split(" (")[0] for w in metrics["warnings"]] == [
         "the predictions hardly differ from image to image"
     ]

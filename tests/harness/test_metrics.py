@@ -6,8 +6,8 @@ from accl_harness.evaluation.metrics import (
     ImageScores,
     bootstrap_interval,
     dice,
-    likeness,
     mean,
+    mean_pairwise_dsc,
     rank_correlation,
     score_image,
     spread,
@@ -112,15 +112,15 @@ def test_rank_correlation_by_hand():
     assert rank_correlation([7], [1]) is None
 
 
-def test_likeness_by_hand():
+def test_mean_pairwise_dsc_by_hand():
     row = [np.array([[1, 1, 0, 0]]), np.array([[0, 1, 1, 0]]), np.array([[0, 0, 1, 0]])]
     # Overlaps 1, 0 and 1 of sizes 2 + 2, 2 + 1 and 2 + 1.
-    assert likeness(row) == pytest.approx((2 / 4 + 0 + 2 / 3) / 3)
-    assert likeness([*row, np.zeros((1, 4))]) == likeness(row)
-    assert likeness([row[0]] * 5) == pytest.approx(1)
-    assert likeness(row[:1]) is None
+    assert mean_pairwise_dsc(row) == pytest.approx((2 / 4 + 0 + 2 / 3) / 3)
+    assert mean_pairwise_dsc([*row, np.zeros((1, 4))]) == mean_pairwise_dsc(row)
+    assert mean_pairwise_dsc([row[0]] * 5) == pytest.approx(1)
+    assert mean_pairwise_dsc(row[:1]) is None
     # 400 masks of which every second counts: all of those alike.
-    assert likeness([row[0], row[2]] * 200) == pytest.approx(1)
+    assert mean_pairwise_dsc([row[0], row[2]] * 200) == pytest.approx(1)
 
 
 def test_bootstrap_is_seeded_and_matches_the_normal_interval():

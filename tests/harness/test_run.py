@@ -342,3 +342,9 @@ def test_a_folder_of_scores_refuses_other_data(tmp_path):
     with pytest.raises(UserError, match=r"belongs to other images, .* \(here\) than there holds"):
         scores.refuse_other_data("there", "2")
     assert json.loads((tmp_path / "data.json").read_text()) == {"data": "here", "fingerprint": "1"}
+
+
+def test_scores_of_an_earlier_version_have_the_names_of_now(tmp_path):
+    (tmp_path / "metrics.json").write_text('{"likeness": 0.5, "likeness_of_masks": 0.25, "dsc": 1}')
+    now = {"mean_pairwise_dsc": 0.5, "mean_pairwise_dsc_of_masks": 0.25, "dsc": 1}
+    assert Run(tmp_path).metrics() == now

@@ -8,20 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
-from accl_harness.data.options import Slices
-from accl_harness.data.pixels import resize_mask
-from accl_harness.errors import UserError
-from accl_harness.evaluation.metrics import (
+from ..data.options import Slices
+from ..data.pixels import resize_mask
+from ..errors import UserError
+from ..run import ScoreFolder
+from ..versions import versions
+from .metrics import (
     ImageScores,
-    likeness,
     mean,
+    mean_pairwise_dsc,
     score_image,
     summarize,
     volume_dice,
 )
-from accl_harness.evaluation.predict import predict_masks, write_predictions
-from accl_harness.run import ScoreFolder
-from accl_harness.versions import versions
+from .predict import predict_masks, write_predictions
 
 SAME_MASK = "the predictions hardly differ from image to image"
 
@@ -69,7 +69,7 @@ def score_run(trained, dataset, facts: Mapping) -> Evaluation:
     Returns:
         Scores whose `metrics` are SPEC's metrics.json plus `size_correlation`, `dsc_std`,
         `dsc_interval` (bootstrap, 95 %, over images), `images`, `images_with_distances`,
-        `likeness` and `likeness_of_masks` (mean DSC between the predictions, the true masks, of
+        `mean_pairwise_dsc` and `mean_pairwise_dsc_of_masks` (between the predictions or masks of
         different images), `dsc_3d` and `dsc_3d_per_volume` (where images are slices of volumes).
         Scores 0 to 1, undefined values None.
 
@@ -102,11 +102,11 @@ def score_run(trained, dataset, facts: Mapping) -> Evaluation:
 
 def same_mask_warning(metrics: Mapping) -> list[str]:
     """A warning where the predictions are more like the same mask than like the true ones."""
-    found, masks = metrics["likeness"], metrics["likeness_of_masks"]
+    found, masks = metrics["mean_pairwise_dsc"], metrics["mean_pairwise_dsc_of_masks"]
     if found is None or masks is None or found <= (1 + masks) / 2:
         return []
     return [
-        f"{SAME_MASK} (mean DSC between images {found:.2f}, between their masks {masks:.2f}): "
+        f"{SAME_MASK} (mean Mean pairwise DSC {found:.2f}, between their masks {masks:.2f}): "
         "the network goes by the place rather than by the image; try --augment.shift 0.25"
     ]
 
@@ -131,8 +131,8 @@ def score_dataset(masks: list[np.ndarray], dataset) -> dict:
         **summarize(scores),
         "distance_unit": "mm" if in_mm else "pixels",
         "dsc_per_image": dict(zip(dataset.names, (score.dsc for score in scores), strict=True)),
-        "likeness": likeness([resize_mask(mask, dataset.size) for mask in masks]),
-        "likeness_of_masks": likeness(dataset.masks.numpy()),
+        "mean_pairwise_dsc": mean_pairwise_dsc([resize_mask(mask, dataset.size) for mask in masks]),
+        "mean_pairwise_dsc_of_masks": mean_pairwise_dsc(dataset.masks.numpy()),
         "dsc_3d": mean(per_volume.values()),
         "dsc_3d_per_volume": per_volume or None,
         "per_image": dict(zip(dataset.names, scores, strict=True)),
@@ -155,7 +155,7 @@ def load_test(
     The options stand in for the training's own. Which value of a mask is the object, and the
     pattern that tells patients apart, count on the training's data alone.
     """
-    from accl_harness.data.dataset import load_split
+    from ..data.dataset import load_split
 
     if data is None and mask_threshold is None and mask_value is None:
         mask_threshold, mask_value = config.mask_threshold, config.mask_value

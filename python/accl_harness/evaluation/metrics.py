@@ -31,7 +31,7 @@ from monai.metrics import (
 from scipy.stats import spearmanr
 
 BOOTSTRAP_SAMPLES = 2000
-MOST_LIKENESS = 200
+MOST_PAIRED = 200
 
 
 @dataclass(frozen=True)
@@ -194,14 +194,14 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
     return float(spearmanr(a, b).statistic)
 
 
-def likeness(masks: Sequence[np.ndarray]) -> float | None:
+def mean_pairwise_dsc(masks: Sequence[np.ndarray]) -> float | None:
     """Mean DSC between the masks of different images, all [size, size] of 0 and 1.
 
     1: the same mask for every image. Empty masks do not count; None for fewer than two others.
     Beyond 200 masks every n-th counts.
     """
     filled = [np.ravel(mask) for mask in masks if np.any(mask)]
-    filled = filled[:: max(1, math.ceil(len(filled) / MOST_LIKENESS))]
+    filled = filled[:: max(1, math.ceil(len(filled) / MOST_PAIRED))]
     if len(filled) < 2:
         return None
     pixels = np.stack(filled).astype(np.float32)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from accl_harness.data.formats import output_path, read_image, refuse_full, write_mask
-from accl_harness.data.options import Slices
+from ..data.formats import output_path, read_image, refuse_full, write_mask
+from ..data.options import Slices
 
 THRESHOLD = 0.5
 CHUNK = 16
@@ -26,7 +26,7 @@ def predict_masks(run, dataset) -> Iterator[np.ndarray]:
         run: a `training.TrainedRun`.
         dataset: a `data.Dataset`; masks are not needed.
     """
-    from accl_harness.training.inference import predict_probabilities
+    from ..training.inference import predict_probabilities
 
     for start in range(0, len(dataset.names), CHUNK):
         probabilities = predict_probabilities(run, dataset.images[start : start + CHUNK]).float()
@@ -87,8 +87,8 @@ def predict(run: Path, images: Path, out: Path, slices: Slices | None = None) ->
     Raises:
         UserError: no run, no readable image, or `out` holds something already.
     """
-    from accl_harness.data.dataset import load_images
-    from accl_harness.training.inference import load_run
+    from ..data.dataset import load_images
+    from ..training.inference import load_run
 
     run, images, out = Path(run), Path(images), Path(out).resolve()
     refuse_full(out)

@@ -187,9 +187,13 @@ def _print_scores(metrics: Mapping, dataset, target: Path) -> None:
     table.add_row("size ratio", "-" if ratio is None else f"{ratio:.2f}")
     rank = metrics["size_correlation"]
     table.add_row("rank correlation of sizes", "-" if rank is None else f"{rank:.2f}")
-    if metrics["likeness"] is not None:
-        table.add_row("DSC between predictions x100", percent(metrics["likeness"]))
-        table.add_row("DSC between true masks x100", percent(metrics["likeness_of_masks"]))
+    if metrics["mean_pairwise_dsc"] is not None:
+        table.add_row(
+            "mean pairwise DSC of predictions x100", percent(metrics["mean_pairwise_dsc"])
+        )
+        table.add_row(
+            "mean pairwise DSC of true masks x100", percent(metrics["mean_pairwise_dsc_of_masks"])
+        )
     console = Console()
     console.print(table)
     for warning in same_mask_warning(metrics):

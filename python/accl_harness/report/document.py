@@ -241,7 +241,7 @@ def protocol_notes(results: Results, images: int, paper_row: str | None) -> list
         "expands, below 1 it is suppressed.",
         "Rank r of sizes: Spearman's correlation of predicted and true size over the test images. "
         "Near 0 a method may meet the mean size and knows nothing of the single object's.",
-        *_likeness_note(results),
+        *_pairwise_note(results),
         "Both masks empty: DSC 1. One empty: DSC 0 and no distance; [n/m] beside HD95 says on how "
         "many of the scored images it is defined, so read it together with DSC.",
         "Size bounds come from the training masks unless the settings say otherwise.",
@@ -266,15 +266,17 @@ def protocol_notes(results: Results, images: int, paper_row: str | None) -> list
     return notes
 
 
-def _likeness_note(results: Results) -> list[str]:
+def _pairwise_note(results: Results) -> list[str]:
     """What the column of that name means, with the value of the true masks beside."""
     masks = {
-        metrics.get("likeness_of_masks") for runs in results.values() for metrics in runs.values()
+        metrics.get("mean_pairwise_dsc_of_masks")
+        for runs in results.values()
+        for metrics in runs.values()
     }
     if len(masks) != 1 or None in masks:
         return []
     return [
-        "DSC between images: mean DSC x100 between the predictions of different images; near 100 "
+        "Mean pairwise DSC: mean DSC x100 between the predictions of different images; near 100 "
         "a method gives every image the same mask. Between the true masks it is "
         f"{100 * masks.pop():.1f}."
     ]

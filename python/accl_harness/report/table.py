@@ -18,7 +18,7 @@ SCORES = (
     "asd",
     "size_ratio",
     "size_correlation",
-    "likeness",
+    "mean_pairwise_dsc",
     "precision",
     "recall",
     "annotation_ratio",
@@ -128,7 +128,7 @@ def main_sheet(
     headings += [
         "Size ratio",
         "Rank r of sizes",
-        "DSC between images",
+        "Mean pairwise DSC",
         f"HD95 ({unit})",
         f"ASD ({unit})",
     ]
@@ -147,7 +147,7 @@ def main_sheet(
         row += ["-" if interval is None else f"{100 * interval[0]:.1f} – {100 * interval[1]:.1f}"]
         row += [number(paper.get(method))] if paper else []
         row += [cell("size_ratio", digits=2), cell("size_correlation", digits=2)]
-        row += [cell("likeness", 100)]
+        row += [cell("mean_pairwise_dsc", 100)]
         row += [cell("hd95") + _defined_on(entry), cell("asd")]
         row += [cell("precision", 100), cell("recall", 100)]
         row += [cell("dsc_3d", 100)] if volumes else []
