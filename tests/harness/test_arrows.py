@@ -10,7 +10,7 @@ ORDER = (
     *("errors", "versions", "plotting", "storage", "methods", "data"),
     *("defaults", "option_groups", "config", "config_file", "networks"),
     *("run", "training", "evaluation", "report", "experiments"),
-    *("info", "bench", "verify", "options", "commands", "cli", "__main__"),
+    *("info", "bench", "verify", "options", "arguments", "commands", "cli", "__main__"),
 )
 """Each part uses only parts that stand before it."""
 
