@@ -11,6 +11,7 @@ import json
 import sys
 import sysconfig
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -84,8 +85,12 @@ def _check(config: dict, folder: Path) -> None:
 
 
 @functools.cache
-def _load() -> tuple[dict | None, str | None]:
-    """(build information, None), or (what is known of the build if anything, the reason)."""
+def _load() -> tuple[Callable[[], dict] | None, str | None]:
+    """(what tells the build, None), or (what tells as much as is known, if anything, the reason).
+
+    The build is told when asked, not here: an unknown ACCL_EXT_ISA is then an error of that call
+    and of the operators, and no reason to build again.
+    """
     config = folder = None
     try:
         folder = _folder()
@@ -95,7 +100,7 @@ def _load() -> tuple[dict | None, str | None]:
         spec = importlib.util.spec_from_file_location(f"{__package__}._C", folder / _MODULE)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        return module.build_info(), None
+        return module.build_info, None
     except _NotLoadable as error:
         reason = str(error)
     except (OSError, ImportError, ValueError, KeyError) as error:
@@ -105,7 +110,7 @@ def _load() -> tuple[dict | None, str | None]:
         warnings.warn(
             f"accl_ext: its compiled operators are off: {reason}", RuntimeWarning, stacklevel=3
         )
-    return config, reason
+    return (None if config is None else config.copy), reason
 
 
 def load() -> str | None:
@@ -126,6 +131,10 @@ def build_info() -> dict:
     ("+PTX": also for later GPUs); with ``loaded`` (bool) and ``reason`` (str or None).
 
     Without any library only ``version``, ``loaded`` and ``reason`` are there.
+
+    Raises:
+        ValueError: the environment variable ACCL_EXT_ISA names no instruction set.
     """
-    info, reason = _load()
-    return {**(info or {"version": __version__}), "loaded": reason is None, "reason": reason}
+    tell, reason = _load()
+    info = {"version": __version__} if tell is None else tell()
+    return {**info, "loaded": reason is None, "reason": reason}
