@@ -22,6 +22,7 @@ struct Window {
   int64_t radius;
   std::vector<double> kernels;
   std::vector<double> spacing;
+  bool symmetric; // the sources are the destinations: no masks, or one tensor for both
 
   Window(const at::Tensor& image_, int64_t radius_, at::ArrayRef<double> kernels_,
          at::ArrayRef<double> spacing_, const OptionalTensor& source_,
@@ -31,7 +32,9 @@ struct Window {
         destination(destination_),
         radius(radius_),
         kernels(kernels_.vec()),
-        spacing(spacing_.vec()) {}
+        spacing(spacing_.vec()),
+        symmetric(source_.has_value() == destination_.has_value() &&
+                  (!source_.has_value() || source_->is_same(*destination_))) {}
   // image, source and destination stand in saved[first] and following.
   Window(AutogradContext* ctx, const variable_list& saved, size_t first)
       : image(saved[first]),
@@ -39,12 +42,14 @@ struct Window {
         destination(optional(saved[first + 2])),
         radius(ctx->saved_data["radius"].toInt()),
         kernels(ctx->saved_data["kernels"].toDoubleVector()),
-        spacing(ctx->saved_data["spacing"].toDoubleVector()) {}
+        spacing(ctx->saved_data["spacing"].toDoubleVector()),
+        symmetric(ctx->saved_data["symmetric"].toBool()) {}
 
   void save(AutogradContext* ctx) const {
     ctx->saved_data["radius"] = radius;
     ctx->saved_data["kernels"] = kernels;
     ctx->saved_data["spacing"] = spacing;
+    ctx->saved_data["symmetric"] = symmetric;
   }
   variable_list tensors() const { return {image, or_undefined(source), or_undefined(destination)}; }
 
@@ -52,12 +57,6 @@ struct Window {
     return call_gated_crf_gather(x, image, radius, kernels, spacing,
                                  to_source ? destination : source,
                                  to_source ? source : destination);
-  }
-  bool is_symmetric() const {
-    if (!source.has_value() || !destination.has_value()) {
-      return source.has_value() == destination.has_value();
-    }
-    return source->is_same(*destination);
   }
 };
 
@@ -70,7 +69,7 @@ at::Tensor over_channels(const at::Tensor& mask, const at::Tensor& x) {
 at::Tensor slope(const Window& window, const at::Tensor& a, const at::Tensor& y) {
   if (a.dim() == 0) {
     const at::Tensor received = window.gather(y);
-    if (window.is_symmetric()) return a * received * -2;
+    if (window.symmetric) return a * received * -2;
     return -a * (received + window.gather(y, true));
   }
   at::Tensor weight = a;

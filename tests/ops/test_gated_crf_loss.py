@@ -205,6 +205,16 @@ def test_what_is_not_finite_spoils_what_sees_it(which, value, classes, reduction
         assert_near(grad(got.sum(), leaf)[0], grad(wanted.sum(), wide)[0])
 
 
+@pytest.mark.parametrize("bits", [0x7FFFFFFF, 0x7F800001, -1, 0x7FC00000, -0x400000])
+def test_nan_of_any_bits(bits):
+    for channels in (1, 2):
+        p, image = make(channels=channels)
+        image.view(torch.int32)[0, 0, 4, 3] = bits
+        assert image.isnan().sum() == 1
+        each = accl_ext.gated_crf_loss(p, image, radius=1, reduction="none")
+        assert each.isnan().sum() == 9
+
+
 def test_a_pixel_without_neighbours_costs_nothing():
     for shape in ((2, 1, 1), (2, 1, 1, 1), (2, 3, 1, 1, 1)):
         p = torch.full(shape, math.nan, requires_grad=True)

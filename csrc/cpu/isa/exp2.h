@@ -36,6 +36,7 @@ template <>
 struct Exp2<float> {
   static constexpr int kMantissa = 23;
   static constexpr int kBias = 127;
+  static constexpr float kSmallest = 0x1p-126f;
   static constexpr int kDegree = 5;
   static constexpr float kCoefficient[kDegree] = {1.11255093e-3f, 9.66628255e-3f, 5.55740047e-2f,
                                                   2.40223507e-1f, 6.93142831e-1f};
@@ -44,6 +45,7 @@ template <>
 struct Exp2<double> {
   static constexpr int kMantissa = 52;
   static constexpr int kBias = 1023;
+  static constexpr double kSmallest = 0x1p-1022;
   static constexpr int kDegree = 10;
   static constexpr double kCoefficient[kDegree] = {7.11175868755785227e-9, 1.02105064588161451e-7,
                                                    1.32152356347760388e-6, 1.52526477476959205e-5,
@@ -52,22 +54,24 @@ struct Exp2<double> {
                                                    2.40226506959104722e-1, 6.93147180559951616e-1};
 };
 
-// Exactly 1 at 0, and 0 where the result is below the smallest normal number; NaN for NaN.
+// Exactly 1 at 0, and 0 from -126 on, where the smallest normal number is; NaN for a NaN whose last
+// nine bits are 0 (the usual ones). The power of 2 goes in by adding to the exponent's bits, since
+// the units that multiply are the busy ones.
 template <class T>
 ACCL_HD Vector<T> exp2_of_negative(Vector<T> x) {
   typedef Vector<T> V;
   typedef typename Native<T>::mask I;
   typedef Exp2<T> E;
-  // 1.5 * 2^mantissa: adding it rounds to an integer, which then stands in the low bits, here with
-  // the exponent's bias added to it already.
-  constexpr T kShift = T(int64_t(3) << (E::kMantissa - 1)) + T(E::kBias);
-  const V v = at_least(V{} - T(E::kBias), x);
+  constexpr T kShift = T(int64_t(3) << (E::kMantissa - 1)); // adding it rounds to an integer, which
+  constexpr T kLeast = T(1 - E::kBias); // then stands in the low bits
+  const V v = at_least(V{} + kLeast, x);
   const V shifted = v + kShift;
   const V f = v - (shifted - kShift);
   V q = V{} + E::kCoefficient[0];
   for (int i = 1; i < E::kDegree; ++i) q = multiply_add(q, f, V{} + E::kCoefficient[i]);
-  const V power = (V)((I)shifted << E::kMantissa); // an exponent of 0 is the number 0
-  return multiply_add(q, f, V{} + T(1)) * power;
+  const V p = multiply_add(q, f, V{} + T(1));
+  const V scaled = (V)((I)p + ((I)shifted << E::kMantissa));
+  return scaled - E::kSmallest;
 }
 
 } // namespace ACCL_ISA

@@ -22,6 +22,12 @@ ACCL_HD Vector<T> load_vector(const T* from) {
   return x;
 }
 
+// x - 0 is x, and leaves a broadcast alone; 0 + x, which is not -0 for -0, would stay an addition.
+template <class T>
+ACCL_HD Vector<T> broadcast(T x) {
+  return x - Vector<T>{};
+}
+
 template <class T>
 struct Padded {
   const cpu::Window& window;
@@ -40,7 +46,7 @@ struct FlatKernel {
   const T* const flat;
   ACCL_INLINE FlatKernel(const Padded<T>& p, int64_t)
       : flat(static_cast<const T*>(p.window.flat)) {}
-  ACCL_INLINE Vector<T> at(int64_t n, int64_t) const { return Vector<T>{} + flat[n]; }
+  ACCL_INLINE Vector<T> at(int64_t n, int64_t) const { return broadcast(flat[n]); }
 };
 
 template <class T>
@@ -68,8 +74,7 @@ struct GreyKernel {
         factor(*static_cast<const T*>(p.window.factor)) {}
   ACCL_INLINE Vector<T> at(int64_t n, int64_t at) const {
     const Vector<T> d = center - load_vector(image + at);
-    return exp2_of_negative<T>(
-        multiply_add(d * d, Vector<T>{} + factor, Vector<T>{} + exponent[n]));
+    return exp2_of_negative<T>(multiply_add(d * d, broadcast(factor), broadcast(exponent[n])));
   }
 };
 
@@ -87,8 +92,8 @@ struct AnyKernel {
     for (int32_t m = 0; m < w.gated; ++m) {
       const T exponent = static_cast<const T*>(w.exponent[m])[n];
       const Vector<T> e = exp2_of_negative<T>(multiply_add(
-          squared, Vector<T>{} + static_cast<const T*>(w.factor)[m], Vector<T>{} + exponent));
-      k = multiply_add(e, Vector<T>{} + static_cast<const T*>(w.weight)[m], k);
+          squared, broadcast(static_cast<const T*>(w.factor)[m]), broadcast(exponent)));
+      k = multiply_add(e, broadcast(static_cast<const T*>(w.weight)[m]), k);
     }
     return k;
   }
@@ -155,6 +160,12 @@ void widen(DType dtype, const void* array, int64_t first, int64_t n, const bool*
   for (int64_t i = 0; i < n; ++i) to[i] = keep[i] ? to[i] : T(0);
 }
 
+// NaN in the form that exp2_of_negative() keeps.
+template <class T>
+void make_nan_plain(int64_t n, T* x) {
+  for (int64_t i = 0; i < n; ++i) x[i] = x[i] == x[i] ? x[i] : T(__builtin_nanf(""));
+}
+
 template <class T>
 ACCL_HD bool all_finite(const Lanes<T>& x) {
   const Lanes<T> zero = x - x;
@@ -207,6 +218,7 @@ struct Tile {
     for (int64_t c = 0; c < a.channels; ++c) {
       widen(a.image_dtype, a.image, channel(a.channels, c) + from, n, keep,
             image + c * t.padded + at);
+      make_nan_plain(n, image + c * t.padded + at);
     }
     for (int64_t c = 0; c < a.classes; ++c) {
       widen(a.dtype, a.values, channel(a.classes, c) + from, n, keep, values + c * t.padded + at);
@@ -334,6 +346,7 @@ struct Tile {
         for (int64_t c = 0; c < a.channels; ++c) {
           widen(a.image_dtype, a.image, channel(a.channels, c) + row, t.count[2], nullptr,
                 image_row + c * t.pitch[1]);
+          make_nan_plain(t.count[2], image_row + c * t.pitch[1]);
         }
         for (int64_t c = 0; c < a.classes; ++c) {
           widen(a.dtype, a.values, channel(a.classes, c) + row, t.count[2], nullptr,
