@@ -14,8 +14,10 @@ def information() -> str:
 
     import accl_ext
 
+    from .training.ops import build_info
+
     facts = {"accl_ext": accl_ext.__version__}
-    facts |= {f"accl_ext build {key}": _shown(v) for key, v in accl_ext.build_info().items()}
+    facts |= {f"accl_ext build {key}": _shown(v) for key, v in build_info().items()}
     facts |= {
         "torch": torch.__version__,
         "torch CUDA": torch.version.cuda or "none",

@@ -280,3 +280,15 @@ def test_a_full_disk_in_another_process_is_told_the_same_way():
     for error in (NoSpace("no space left to write x"), Damaged("x", "is damaged", "delete it")):
         again = pickle.loads(pickle.dumps(error))
         assert (type(again), str(again)) == (type(error), str(error))
+
+
+@pytest.mark.parametrize("command", ["verify", "info"])
+def test_an_unknown_instruction_set_is_one_line(command):
+    done = subprocess.run(
+        [sys.executable, "-m", "accl_harness", command],
+        env={**os.environ, "ACCL_EXT_ISA": "avx", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == "accl: ACCL_EXT_ISA must be baseline, avx2 or avx512, got avx\n"
