@@ -2,7 +2,9 @@
 
 import importlib.util
 import math
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -26,11 +28,17 @@ def load(name):
 
 
 def run(*command, **options):
-    result = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, timeout=600, **options
-    )
-    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
-    return result.stdout
+    """What the command printed. All that it started ends with it."""
+    words = [str(part) for part in command]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(words, start_new_session=True, **pipes, **options) as process:
+        try:
+            output, _ = process.communicate(timeout=1800)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    assert process.returncode == 0, output[-6000:]
+    return output
 
 
 @pytest.mark.slow
@@ -55,13 +63,12 @@ def test_scribbles_of_the_plain_loop_are_true():
 def test_lightning_module_trains_both_networks():
     pytest.importorskip("lightning", reason="needs pip install '.[examples]'")
     example = load("lightning_module")
-    module, trainer = example.main(epochs=2, size=64, count=8)
-    assert trainer.global_step == 2 * 2 * 4  # epochs, optimisers, batches
-    torch.manual_seed(0)
+    module, trainer = example.main(epochs=8, size=64, count=8)
+    assert trainer.global_step == 8 * 2 * 4  # epochs, optimisers, batches
     assert {"partial_ce", "accl", "loss_d", "size_ratio"} <= set(trainer.callback_metrics)
     assert all(math.isfinite(value) for value in trainer.callback_metrics.values())
     # From a foreground probability of 0.05 the marked pixels cost -log 0.05 = 3.0 at the start.
-    assert trainer.callback_metrics["partial_ce"] < 2
+    assert trainer.callback_metrics["partial_ce"] < 1.5
     moments = [optimizer.state_dict()["state"] for optimizer in trainer.optimizers]
     assert [len(m) for m in moments] == [
         len(list(network.parameters())) for network in (module.generator, module.discriminator)
@@ -167,7 +174,6 @@ for name in ("nms", "qnms"):
 @pytest.mark.install
 def test_nnunet_from_scribbles_to_predictions(tmp_path):
     """In an environment of its own, which borrows torch and accl_ext from this one."""
-    import os
     import site
     import venv
 
