@@ -24,6 +24,8 @@ SHAPES = [
     (3, 1, 33, 31),
     (1, 3, 65, 63),
     (2, 2, 9, 10, 11),
+    (1, 4, 64, 64),
+    (2, 12, 33, 36),
     (1, 1, 300, 301),
 ]
 
@@ -38,7 +40,9 @@ def compare(what: str, got: Tensor, wanted: Tensor, tolerance: float) -> None:
 def outputs_and_gradients(ops, logits: Tensor, labels: Tensor, bounds: Tensor) -> list[Tensor]:
     logits = logits.detach().requires_grad_()
     head = ops.segmentation_head(logits, labels, bounds)
-    partial = ops.partial_cross_entropy(logits, labels, reduction="none")
+    partial = ops.partial_cross_entropy(
+        logits, labels, pixel_weight=labels % 3 / 2, label_smoothing=0.1, reduction="none"
+    )
     size = ops.size_penalty(logits, bounds, normalize="area2")
     scores = ops.accl_loss(logits, criterion="vanilla")
     both = ops.accl_discriminator_loss(logits, logits.flatten()[:1], criterion="hinge")

@@ -1,5 +1,5 @@
-"""The fused ops on a GPU: against the reference in float64, and what only a GPU can show: streams,
-graphs, launches, memory and sizes beyond 2^31."""
+"""The fused ops on a GPU against the reference in float64; what only a GPU can show stands in
+test_cuda_runtime.py."""
 
 import math
 
@@ -9,7 +9,6 @@ from ops.oracle import (
     DTYPES,
     LABEL_TYPES,
     LAYOUTS,
-    assert_near,
     check,
     dtype_id,
     ignore_of,
@@ -20,7 +19,6 @@ from ops.oracle import (
 from torch import Tensor
 
 import accl_ext
-from accl_ext import reference
 
 DEVICE = "cuda"
 
@@ -40,8 +38,8 @@ pytestmark = pytest.mark.cuda
 
 for_dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
 for_classes = pytest.mark.parametrize("classes", [1, 2, 3, 5, 40])
-# Around a vector, a warp, a block and a chunk of 4096 pixels; few chunks, and more than 32.
-SIZES = (1, 3, 31, 33, 255, 257, 900, 4095, 4097, 65_536, 1_000_001)
+# Around a vector, a warp, a block and the chunks of 512 to 4096 pixels; few chunks, and many.
+SIZES = (1, 3, 31, 33, 127, 129, 511, 513, 4095, 4097, 65_536, 1_000_001)
 
 
 def bounds_around(logits: Tensor) -> Tensor:
@@ -89,6 +87,32 @@ def test_labels(classes, label_type, reduction, pixels):
             weight=weight if weight is None else weight.to(DEVICE),
             reduction=reduction,
         )
+
+
+@for_dtypes
+@for_classes
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+def test_pixel_weight_and_label_smoothing(dtype, classes, smoothing):
+    logits, labels, _ = head_inputs(dtype, 2, classes, (33, 35))
+    pixel_weight = torch.rand(labels.shape, device=DEVICE)
+    pixel_weight[:, ::3] = 0
+    for weight in (None, torch.rand(max(classes, 2), device=DEVICE)):
+        check(
+            "partial_cross_entropy",
+            *(logits, labels),
+            weight=weight,
+            pixel_weight=pixel_weight,
+            label_smoothing=smoothing,
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=dtype_id)
+@for_classes
+def test_gated_crf(dtype, classes):
+    p = make_logits(2, classes, (21, 23), dtype).softmax(1).to(DEVICE)
+    if classes == 1:
+        p = make_logits(2, 1, (21, 23), dtype).sigmoid().to(DEVICE)
+    check("gated_crf_loss", p, torch.rand(2, 3, 21, 23, device=DEVICE), radius=4)
 
 
 @for_dtypes
@@ -225,175 +249,3 @@ def test_an_image_alone_is_the_image_in_a_batch(dtype, classes):
         alone = accl_ext.segmentation_head(logits[one], labels[one], bounds[one])
         assert torch.equal(alone.probabilities, batch.probabilities[one])
         assert torch.equal(alone.soft_size, batch.soft_size[one])
-
-
-# ------------------------------------------------------------------------------------------------
-# Streams, graphs, launches, memory
-
-
-def test_the_current_stream_is_used():
-    logits, labels, bounds = head_inputs(spatial=(256, 256))
-    wanted = step(logits, labels, bounds)
-    late = torch.zeros_like(logits)
-    torch.cuda.synchronize()
-    side = torch.cuda.Stream()
-    with torch.cuda.stream(side):
-        torch.cuda._sleep(200_000_000)  # a kernel on another stream would read the zeros
-        late.copy_(logits)
-        got = step(late, labels, bounds)
-    side.synchronize()
-    assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True))
-
-
-def test_nothing_synchronises():
-    logits, labels, bounds = head_inputs()
-    accl_ext.size_penalty(logits, (10.0, 20.0))  # puts the pair on the device
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        step(logits, labels, bounds)
-        accl_ext.size_penalty(logits, (10.0, 20.0))
-        accl_ext.accl_discriminator_loss(logits, logits)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-
-
-def test_graph_capture():
-    logits, labels, bounds = head_inputs(spatial=(250, 250))  # several blocks, so a ticket
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            step(logits, labels, bounds)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=side):
-        captured = step(logits, labels, bounds)
-    for seed in range(2):
-        torch.manual_seed(seed)
-        logits.normal_()
-        labels.copy_(torch.where(torch.rand(labels.shape, device=DEVICE) < 0.1, 1, 255))
-        graph.replay()
-        wanted = step(logits, labels, bounds)
-        assert all(torch.equal(a, b) for a, b in zip(captured, wanted, strict=True))
-
-
-def test_a_new_pair_of_bounds_during_capture_says_to_pass_a_tensor():
-    logits, *_ = head_inputs()
-    with pytest.raises(RuntimeError, match="tensor"), torch.cuda.graph(torch.cuda.CUDAGraph()):
-        accl_ext.size_penalty(logits, (123.25, 124.75))
-    torch.cuda.synchronize()
-
-
-@pytest.mark.slow
-def test_reduce_overhead():
-    logits, labels, bounds = head_inputs(spatial=(128, 128))
-
-    @torch.compile(mode="reduce-overhead", fullgraph=True)
-    def loss(x):
-        out = accl_ext.segmentation_head(x, labels, bounds)
-        return out.partial_ce + 0.01 * out.size_penalty + accl_ext.accl_loss(out.probabilities)
-
-    for _ in range(4):
-        leaf, oracle = logits.clone().requires_grad_(), logits.double().requires_grad_()
-        torch.compiler.cudagraph_mark_step_begin()
-        loss(leaf).backward()
-        wanted = reference.segmentation_head(oracle, labels, bounds.double())
-        (
-            wanted.partial_ce
-            + 0.01 * wanted.size_penalty
-            + reference.accl_loss(wanted.probabilities)
-        ).backward()
-        assert_near(leaf.grad, oracle.grad)
-        logits = logits + 0.1
-
-
-def kernels(work) -> list[str]:
-    """Names of the kernels that work() launches; memory copies and sets do not count."""
-    work()
-    torch.cuda.synchronize()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        work()
-        torch.cuda.synchronize()
-    names = [e.name for e in profile.events() if e.device_type == torch.autograd.DeviceType.CUDA]
-    return [n for n in names if not n.startswith(("Memset", "Memcpy"))]
-
-
-@pytest.mark.parametrize("classes", [1, 3])
-@pytest.mark.parametrize("spatial", [(16, 16), (512, 512)], ids=str)
-def test_one_launch_forward_and_one_backward(classes, spatial):
-    logits, labels, bounds = head_inputs(torch.float32, 4, classes, spatial)
-    calls = {
-        "accl_loss": ([logits], lambda x: accl_ext.accl_loss(x)),
-        "accl_discriminator_loss": (
-            [logits, -logits],
-            lambda x, y: accl_ext.accl_discriminator_loss(x, y),
-        ),
-        "partial_cross_entropy": (
-            [logits],
-            lambda x: accl_ext.partial_cross_entropy(x, labels, reduction="image_mean"),
-        ),
-        "size_penalty": ([logits], lambda x: accl_ext.size_penalty(x, bounds)),
-        "segmentation_head": (
-            [logits],
-            lambda x: tuple(accl_ext.segmentation_head(x, labels, bounds)),
-        ),
-    }
-    for name, (inputs, call) in calls.items():
-        leaves = [x.detach().requires_grad_() for x in inputs]
-        outputs = call(*leaves)
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        cotangents = [torch.randn_like(x) for x in outputs]
-        forward = kernels(lambda c=call, x=leaves: c(*x))
-        backward = kernels(
-            lambda o=outputs, x=leaves, g=cotangents: torch.autograd.grad(
-                o, x, g, retain_graph=True
-            )
-        )
-        assert len(forward) == 1, f"{name} forward: {forward}"
-        assert len(backward) == 1, f"{name} backward: {backward}"
-
-
-@pytest.mark.parametrize("classes", [1, 3])
-def test_memory_is_outputs_and_a_thousandth(classes):
-    logits, labels, bounds = head_inputs(torch.float32, 16, classes, (512, 512))
-    accl_ext.segmentation_head(logits, labels, bounds)
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    out = accl_ext.segmentation_head(logits, labels, bounds)
-    extra = torch.cuda.max_memory_allocated() - before - out.probabilities.nbytes
-    assert extra <= (logits.nbytes + labels.nbytes) / 1000 + 6 * 512  # small tensors: 512 bytes
-
-
-def test_beyond_2_to_the_31_elements():
-    pixels = 2**31 + 4101
-    free, _ = torch.cuda.mem_get_info()
-    if free < 13 * pixels:
-        pytest.skip(f"needs {13 * pixels >> 30} GiB of free GPU memory, got {free >> 30}")
-    # p = 1/2 adds up exactly, so the last pixels show: read, summed and written, or not.
-    logits = torch.zeros(1, 1, pixels, device=DEVICE, dtype=torch.bfloat16)
-    labels = torch.full((1, pixels), 255, device=DEVICE, dtype=torch.uint8)
-    logits[..., -8:] = 4.0
-    labels[..., -1] = 1
-    logits.requires_grad_()
-    out = accl_ext.segmentation_head(logits, labels)
-    p = torch.sigmoid(torch.tensor(4.0, dtype=torch.float64)).item()
-    size = (pixels - 8) / 2 + 8 * p
-    assert out.soft_size.item() == pytest.approx(size, rel=1e-6)
-    assert out.partial_ce.item() == pytest.approx(-math.log(p), rel=1e-5)
-    assert out.probabilities[0, 0, 2**31 - 1 : 2**31 + 1].tolist() == [0.5, 0.5]
-    assert out.probabilities[0, 0, -8:].tolist() == [torch.tensor(p).bfloat16().item()] * 8
-    (grad,) = torch.autograd.grad(out.partial_ce + out.soft_size.sum(), logits)
-    slope = p * (1 - p)
-    assert grad[0, 0, 2**31 - 1 : 2**31 + 1].tolist() == [0.25, 0.25]
-    assert grad[0, 0, -2].item() == pytest.approx(slope, rel=2**-8)
-    assert grad[0, 0, -1].item() == pytest.approx(slope - (1 - p), rel=2**-6)
-
-
-def test_another_device():
-    if torch.cuda.device_count() < 2:
-        pytest.skip("there is one GPU")
-    logits, labels, bounds = head_inputs()
-    got = step(*(x.to("cuda:1") for x in (logits, labels, bounds)))
-    wanted = step(logits, labels, bounds)
-    assert all(x.device.index == 1 for x in got)
-    assert all(torch.equal(a.cpu(), b.cpu()) for a, b in zip(got, wanted, strict=True))

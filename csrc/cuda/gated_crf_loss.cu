@@ -274,8 +274,13 @@ __device__ __forceinline__ T finish(const Problem<T>& problem, const Plan<T>& pl
   return sums.any && (role & kReceives) ? loss : T(0);
 }
 
+// So many blocks share a multiprocessor at the least: without a number, ptxas keeps registers in
+// memory for the sake of more blocks.
+template <class T>
+constexpr int kCrfBlocks = sizeof(T) == 8 ? 3 : 6;
+
 template <class T, int kValues, int kImage>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kCrfBlocks<T>)
     crf_window(const __grid_constant__ Problem<T> problem, const __grid_constant__ Plan<T> plan) {
   const GatedCrfForward& a = problem.a;
   ACCL_SHARED(T, image, kImage * kStaged<T>);
