@@ -129,17 +129,24 @@ def show(rows: list[dict]) -> None:
 
 
 def median_seconds(call: Callable, rounds: int) -> float:
+    """Of the processor's time, which other work on the machine disturbs less."""
     call()
-    return quantiles([seconds(call) for _ in range(rounds)])[1]
+    times = []
+    for _ in range(rounds):
+        start = time.process_time()
+        call()
+        times.append(time.process_time() - start)
+    return quantiles(times)[1]
 
 
 def scaling(path: Path, rounds: int) -> None:
-    """Time against the pixels, up to 4 x 1 x 96^3 with radius 2, and against the window."""
+    """One thread's time against the pixels, up to 4 x 1 x 96^3 with radius 2, and the window."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    torch.set_num_threads(1)
     flat = [(1, 1, n, n) for n in (64, 128, 256, 512, 1024)]
     deep = [(4, 1, n, n, n) for n in (16, 32, 64, 96)]
     curves = {}

@@ -22,8 +22,9 @@ from pathlib import Path
 
 import torch
 from accl_harness.bench import interleaved
-from accl_harness.config import CRFOptions, make_config
+from accl_harness.config import make_config
 from accl_harness.data.dataset import Dataset
+from accl_harness.data.options import CRFOptions
 from accl_harness.networks import build_discriminator, build_generator
 from accl_harness.networks.blocks import DownConv, ScoreConv, UpConv
 from accl_harness.training.loop import Trainer

@@ -153,7 +153,11 @@ void widen(DType dtype, const void* array, int64_t first, int64_t n, const bool*
       const int some = n - i < kLanes ? int(n - i) : kLanes;
       Accumulation<In> values[kLanes];
       store(values, load_some(from + i, some));
-      for (int j = 0; j < some; ++j) to[i + j] = T(values[j]);
+      if (some == kLanes) { // a count known to the compiler is a vector
+        for (int j = 0; j < kLanes; ++j) to[i + j] = T(values[j]);
+      } else {
+        for (int j = 0; j < some; ++j) to[i + j] = T(values[j]);
+      }
     }
   });
   if (!keep) return;
@@ -265,6 +269,7 @@ struct Tile {
     T flags[kLanes] = {};
     const bool* const receives =
         t.destination ? t.destination + t.image * a.pixels + pixel : nullptr;
+    if (!receives && n == kLanes) return Lanes<T>(1);
     for (int i = 0; i < n; ++i) flags[i] = T(!receives || receives[i]);
     return load(flags);
   }
