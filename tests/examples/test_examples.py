@@ -63,12 +63,12 @@ def test_scribbles_of_the_plain_loop_are_true():
 def test_lightning_module_trains_both_networks():
     pytest.importorskip("lightning", reason="needs pip install '.[examples]'")
     example = load("lightning_module")
-    module, trainer = example.main(epochs=8, size=64, count=8)
-    assert trainer.global_step == 8 * 2 * 4  # epochs, optimisers, batches
+    module, trainer = example.main(epochs=16, size=64, count=8)
+    assert trainer.global_step == 16 * 2 * 4  # epochs, optimisers, batches
     assert {"partial_ce", "accl", "loss_d", "size_ratio"} <= set(trainer.callback_metrics)
     assert all(math.isfinite(value) for value in trainer.callback_metrics.values())
     # From a foreground probability of 0.05 the marked pixels cost -log 0.05 = 3.0 at the start.
-    assert trainer.callback_metrics["partial_ce"] < 1.5
+    assert trainer.callback_metrics["partial_ce"] < 0.5
     moments = [optimizer.state_dict()["state"] for optimizer in trainer.optimizers]
     assert [len(m) for m in moments] == [
         len(list(network.parameters())) for network in (module.generator, module.discriminator)
