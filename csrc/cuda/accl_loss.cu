@@ -76,7 +76,7 @@ template <class In>
 __global__ void __launch_bounds__(kThreads)
     score_sum(const __grid_constant__ AcclLossArguments a, const __grid_constant__ ScorePlan plan) {
   typedef Accumulation<In> T;
-  T* const partials = static_cast<T*>(a.partials);
+  T* const chunk_sums = static_cast<T*>(a.partials);
   for (int64_t unit = blockIdx.x; unit < plan.units; unit += gridDim.x) {
     T sum[1] = {T(0)};
     for_scores<In>(a, plan, unit, [&](const auto& tile, const ScoreGroup& group) {
@@ -90,15 +90,15 @@ __global__ void __launch_bounds__(kThreads)
       }
     });
     block_sum(sum);
-    if (threadIdx.x == 0) partials[unit] = sum[0];
+    if (threadIdx.x == 0) chunk_sums[unit] = sum[0];
   }
   if (!is_last_block(a.ticket)) return;
   T sums[2] = {T(0), T(0)};
   for (int64_t i = threadIdx.x; i < plan.chunks[0].count; i += kThreads) {
-    sums[0] += load_from_l2(partials + i);
+    sums[0] += load_from_l2(chunk_sums + i);
   }
   for (int64_t i = threadIdx.x; i < plan.chunks[1].count; i += kThreads) {
-    sums[1] += load_from_l2(partials + plan.chunks[0].count + i);
+    sums[1] += load_from_l2(chunk_sums + plan.chunks[0].count + i);
   }
   block_sum(sums);
   if (threadIdx.x != 0) return;

@@ -29,7 +29,7 @@ def sees_a_race(command: list[str], site: str) -> bool:
     variables = {"CUDA_ON_CPU_WITHOUT": site, "TSAN_OPTIONS": "halt_on_error=1"}
     try:
         result = subprocess.run(
-            command, env={**os.environ, **variables}, capture_output=True, timeout=120, check=False
+            command, env={**os.environ, **variables}, capture_output=True, timeout=300, check=False
         )
     except subprocess.TimeoutExpired as late:  # threads that wait for each other at two barriers
         result = late
