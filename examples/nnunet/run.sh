@@ -9,11 +9,12 @@ mkdir -p "$1"
 cd "$1"
 export nnUNet_raw=$PWD/raw nnUNet_preprocessed=$PWD/preprocessed nnUNet_results=$PWD/results
 export nnUNet_extTrainer=$here # where nnU-Net looks for trainers besides its own
-export nnUNet_n_proc_DA=${nnUNet_n_proc_DA:-0} # no helpers for the augmentation of so little data
+# Loading runs in helper processes; data so small need none. Planning wants at least one.
+export nnUNet_n_proc_DA=1
 
 python "$here/make_dataset.py"
 nnUNetv2_plan_and_preprocess -d 901 -c 2d --verify_dataset_integrity -np 1 -npfp 1
-nnUNetv2_train 901 2d 0 -tr nnUNetTrainerACCL_quick -device cpu
+nnUNet_n_proc_DA=0 nnUNetv2_train 901 2d 0 -tr nnUNetTrainerACCL_quick -device cpu
 nnUNetv2_predict -d 901 -c 2d -f 0 -tr nnUNetTrainerACCL_quick -device cpu \
   -i raw/Dataset901_Scribbles/imagesTs -o predicted -npp 1 -nps 1
 ls predicted
