@@ -54,24 +54,49 @@ struct Exp2<double> {
                                                    2.40226506959104722e-1, 6.93147180559951616e-1};
 };
 
-// Exactly 1 at 0, and 0 from -126 on, where the smallest normal number is; NaN for a NaN whose last
-// nine bits are 0 (the usual ones). The power of 2 goes in by adding to the exponent's bits, since
+// x as f + n, n the nearest integer, and p 2^n. AVX-512 has an instruction for each half, which
+// also know what becomes of an infinite x; elsewhere the exponent's bits are added to p's, since
 // the units that multiply are the busy ones.
+#if defined(__AVX512DQ__)
+ACCL_HD Vector<float> beyond_integer(Vector<float> x) {
+  return (Vector<float>)_mm512_maskz_reduce_ps(0xffff, (__m512)x, 0);
+}
+ACCL_HD Vector<double> beyond_integer(Vector<double> x) {
+  return (Vector<double>)_mm512_maskz_reduce_pd(0xff, (__m512d)x, 0);
+}
+ACCL_HD Vector<float> times_power_of_2(Vector<float> p, Vector<float> n) {
+  return (Vector<float>)_mm512_maskz_scalef_ps(0xffff, (__m512)p, (__m512)n);
+}
+ACCL_HD Vector<double> times_power_of_2(Vector<double> p, Vector<double> n) {
+  return (Vector<double>)_mm512_maskz_scalef_pd(0xff, (__m512d)p, (__m512d)n);
+}
+#endif
+
+// Exactly 1 at 0, and below 2^-125 from -126 on; NaN for a NaN whose last nine bits are 0 (the
+// usual ones).
 template <class T>
 ACCL_HD Vector<T> exp2_of_negative(Vector<T> x) {
   typedef Vector<T> V;
-  typedef typename Native<T>::mask I;
   typedef Exp2<T> E;
+#if defined(__AVX512DQ__)
+  const V f = beyond_integer(x);
+#else
+  typedef typename Native<T>::mask I;
   constexpr T kShift = T(int64_t(3) << (E::kMantissa - 1)); // adding it rounds to an integer, which
   constexpr T kLeast = T(1 - E::kBias); // then stands in the low bits
   const V v = at_least(V{} + kLeast, x);
   const V shifted = v + kShift;
   const V f = v - (shifted - kShift);
+#endif
   V q = V{} + E::kCoefficient[0];
   for (int i = 1; i < E::kDegree; ++i) q = multiply_add(q, f, V{} + E::kCoefficient[i]);
   const V p = multiply_add(q, f, V{} + T(1));
-  const V scaled = (V)((I)p + ((I)shifted << E::kMantissa));
-  return scaled - E::kSmallest;
+#if defined(__AVX512DQ__)
+  return times_power_of_2(p, x - f);
+#else
+  // The smallest normal number is taken off for the sum to be 0 there.
+  return (V)((I)p + ((I)shifted << E::kMantissa)) - E::kSmallest;
+#endif
 }
 
 } // namespace ACCL_ISA
