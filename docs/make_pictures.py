@@ -21,7 +21,7 @@ from matplotlib import pyplot as plt
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
 import plain_loop  # noqa: E402
-from accl_harness.data.augment import augment  # noqa: E402
+from accl_harness.data.mask_bank import make_masks  # noqa: E402
 from accl_harness.data.options import WeakOptions  # noqa: E402
 from accl_harness.data.weak import weak_labels  # noqa: E402
 
@@ -94,7 +94,7 @@ def ways_to_mark(path, size):
     for place, (title, labels) in zip(axes[0], columns, strict=True):
         show(place, image, title)
         marks(place, labels)
-    bank = augment([mask], 3)
+    bank = make_masks([mask], 3)
     for i, place in enumerate(axes[1]):
         made = mask if i == 0 else bank[i - 1].mask
         place.imshow(made, cmap="gray")

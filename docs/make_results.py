@@ -29,7 +29,7 @@ METHODS = (
     "accl_crf",
     "fs_ce",
 )
-WITH_MOVES = "--augment.shift 0.25"
+WITH_MOVES = "--image-moves.shift 0.25"
 MEASURED = "measured"
 """In the column `prior`: today's defaults, which take the prior and the moves from the masks."""
 
@@ -67,14 +67,14 @@ def _moved(data: str, prior: str | None = None) -> Table:
     return Table(data, WITH_MOVES, ("--references",), prior, defaults=True, rows=("conditional",))
 
 
-_PLAIN = ("--augment", "--conditional", "--references")
+_PLAIN = ("--image-moves", "--conditional", "--references")
 TABLES = {
     "acdc": Table("acdc_lv", without=_PLAIN, prior="0.02", rows=("alpha",)),
     "acdc-moves": _moved("acdc_lv", "0.02"),
     "cup-moves": _moved("drishti_cup"),
     "ring-moves": _moved("drishti_disc"),
     "hc18-moves": _moved("hc18_head"),
-    "phantom": Table("phantom", "", ("--augment",), "0.5", rows=("conditional", "alpha")),
+    "phantom": Table("phantom", "", ("--image-moves",), "0.5", rows=("conditional", "alpha")),
 }
 LABELS = {
     "acdc-moves": "left ventricle (ACDC)",
@@ -90,6 +90,8 @@ def read_runs() -> list[dict[str, str]]:
     with RUNS.open(newline="", encoding="utf-8") as file:
         runs = list(csv.DictReader(file))
     for run in runs:
+        # Most rows were written when the option was called so.
+        run["options"] = run["options"].replace("--augment.", "--image-moves.")
         alone = "--conditional false" in run["options"]
         run["conditional"] = "D sees the mask alone" if alone else ""
         run["alpha"] = f"alpha {float(run['alpha']):g}" if float(run["alpha"]) else ""

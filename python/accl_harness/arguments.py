@@ -64,7 +64,7 @@ def weaken(parser: Any, words: Sequence[str]) -> None:
 
 
 def references(parser: Any, words: Sequence[str]) -> None:
-    from .data.options import Augmentation
+    from .data.options import MaskBankOptions
 
     parser.add_argument(
         "masks", type=str, help="One or a few painted masks are in this folder or file."
@@ -73,7 +73,7 @@ def references(parser: Any, words: Sequence[str]) -> None:
     parser.add_argument("--n", type=int, default=200, help="So many masks are made.")
     parser.add_argument("--seed", type=int, default=0, help="The same seed gives the same files.")
     _reading_arguments(parser)
-    parser.add_class_arguments(Augmentation, None)
+    parser.add_class_arguments(MaskBankOptions, None)
 
 
 def train(parser: Any, words: Sequence[str]) -> None:

@@ -167,13 +167,15 @@ def _plain_warnings() -> Iterator[None]:
 
 def _normalised(words: Sequence[str], switches: set[str]) -> list[str]:
     """``--n-train 8 --resume`` as the parser knows them: ``--n_train 8 --resume=true``."""
+    from .config_file import present_name
+
     result = []
     for index, word in enumerate(words):
         if not word.startswith("--") or word == "--":
             result.append(word)
             continue
         name, equals, value = word.partition("=")
-        name = "--" + name[2:].replace("-", "_")
+        name = "--" + present_name(name[2:].replace("-", "_"))
         name = SHORT.get(name, name)
         following = words[index + 1].lower() if index + 1 < len(words) else "--"
         if name[2:] in switches and not equals and following not in ("true", "false"):

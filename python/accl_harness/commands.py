@@ -9,10 +9,10 @@ from typing import Any
 
 from . import arguments
 from .options import (
-    augmentation_switches,
     config_of,
     config_switches,
     fields_of,
+    mask_bank_switches,
     weak_switches,
 )
 
@@ -75,7 +75,7 @@ def _weaken(options: Any) -> None:
 
 
 def _references(options: Any) -> None:
-    from .data.options import Augmentation
+    from .data.options import MaskBankOptions
     from .data.references import write_references
 
     report = write_references(
@@ -83,7 +83,7 @@ def _references(options: Any) -> None:
         options.out,
         n=options.n,
         seed=options.seed,
-        augmentation=Augmentation(**fields_of(Augmentation, options)),
+        mask_bank=MaskBankOptions(**fields_of(MaskBankOptions, options)),
         mask_threshold=options.mask_threshold,
         mask_value=options.mask_value,
         slices=options.slices,
@@ -199,11 +199,11 @@ COMMANDS: dict[str, Command] = {
         weak_switches,
     ),
     "references": Command(
-        "make a bank of reference masks by augmentation of a few painted ones",
+        "make a bank of reference masks by random changes of a few painted ones",
         "accl references data/train/masks references --n 20 --seed 0",
         arguments.references,
         _references,
-        augmentation_switches,
+        mask_bank_switches,
     ),
     "train": Command(
         "train one method and score it on the test images",

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from .data.options import ImageAugmentation
+from .data.options import ImageMoves
 from .defaults import MethodDefaults
 from .errors import UserError
 from .methods import PAPER_BOUNDS
@@ -77,7 +77,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "depth": 8,
         "epochs": 200,
         "prior": 0.5,
-        "augment": ImageAugmentation(),
+        "image_moves": ImageMoves(),
         "checkpoint_every": 10,
     },
     "demo": {
@@ -86,16 +86,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": 4,
         "lr": 1e-3,
         "prior": 0.25,
-        "augment": ImageAugmentation(),
+        "image_moves": ImageMoves(),
         "alpha_scale": 10.0,
     },
 }
 """What each preset changes of :class:`TrainConfig`'s defaults (those are preset ``small``).
 
-``small`` measures ``prior`` and ``augment.shift`` on the masks. With the foreground alone labelled,
-nothing but the constraint lowers a probability: from 0.5 the sigmoid saturates before D can act,
-while far below the object's share the object is found late or not at all. Without moves a few
-labels at about one place teach the place and not the object.
+``small`` measures ``prior`` and ``image_moves.shift`` on the masks. With the foreground alone
+labelled, nothing but the constraint lowers a probability: from 0.5 the sigmoid saturates before D
+can act, while far below the object's share the object is found late or not at all. Without moves a
+few labels at about one place teach the place and not the object.
 ``demo`` starts at 0.25, so that partial cross-entropy floods within its 600 short steps; its few
 steps of a higher rate also want more weight on ACCL.
 """

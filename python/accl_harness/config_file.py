@@ -8,14 +8,44 @@ from typing import Any
 
 from .config import TrainConfig
 from .data.options import (
-    Augmentation,
     CRFOptions,
-    ImageAugmentation,
+    ImageMoves,
+    MaskBankOptions,
     ReferenceOptions,
     WeakOptions,
 )
 from .errors import Damaged, UserError
 from .storage import write_text
+
+EARLIER_NAMES = {
+    "augment": "image_moves",
+    "references.augmentation": "references.mask_bank",
+}
+"""Names that options had once and their names now; flags and files with the earlier ones work."""
+
+
+def present_name(name: str) -> str:
+    """The name now of an option, or of a part of one, that may be given by its earlier name."""
+    for earlier, now in EARLIER_NAMES.items():
+        if name == earlier or name.startswith(f"{earlier}."):
+            return now + name.removeprefix(earlier)
+    return name
+
+
+def with_present_names(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The content of a file of options with today's names in place of earlier ones.
+
+    Raises:
+        UserError: an option is there by both of its names.
+    """
+    renamed: dict[str, Any] = {}
+    for name, value in content.items():
+        path = present_name(f"{prefix}{name}")
+        now = path.removeprefix(prefix)
+        if now in renamed or (now != str(name) and now in content):
+            raise UserError(f"{path} is given twice, once by its earlier name; leave one out")
+        renamed[now] = with_present_names(value, f"{path}.") if isinstance(value, dict) else value
+    return renamed
 
 
 def config_content(config: TrainConfig) -> dict[str, Any]:
@@ -33,12 +63,12 @@ def config_of_content(content: dict[str, Any]) -> TrainConfig:
     Raises:
         TypeError, KeyError, AttributeError: it is of another version.
     """
-    content = dict(content)
+    content = with_present_names(content)
     content["weak"] = WeakOptions(**content["weak"])
     references = dict(content["references"])
-    references["augmentation"] = Augmentation(**references["augmentation"])
+    references["mask_bank"] = MaskBankOptions(**references["mask_bank"])
     content["references"] = ReferenceOptions(**references)
-    content["augment"] = ImageAugmentation(**content.get("augment", {}))
+    content["image_moves"] = ImageMoves(**content.get("image_moves", {}))
     content["crf"] = CRFOptions(**content.get("crf", {}))
     content["betas"] = tuple(content["betas"])
     if not isinstance(content["bounds"], str):

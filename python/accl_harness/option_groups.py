@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .data.options import CRFOptions, ImageAugmentation, ReferenceOptions, Slices, WeakOptions
+from .data.options import CRFOptions, ImageMoves, ReferenceOptions, Slices, WeakOptions
 from .errors import UserError
 from .methods import METHODS
 
@@ -54,7 +54,7 @@ class DataOptions:
     """This share of the training patients is kept for the curves of DSC and size ratio."""
     size: int = 128
     """Images are resized to size x size pixels."""
-    augment: ImageAugmentation = field(default_factory=lambda: ImageAugmentation(shift=None))
+    image_moves: ImageMoves = field(default_factory=lambda: ImageMoves(shift=None))
     """Random moves of the training images with their labels and reference masks."""
 
     def check(self) -> None:
@@ -66,7 +66,7 @@ class DataOptions:
             raise UserError(
                 "mask_threshold and mask_value both choose the object; give one of them"
             )
-        self.augment.check()
+        self.image_moves.check()
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ class ReferenceMaskOptions:
 
     def check(self) -> None:
         """Refuse values that no reference masks have; raises UserError."""
-        self.references.augmentation.check()
+        self.references.mask_bank.check()
 
 
 GROUPS = (

@@ -54,7 +54,7 @@ def show_first(parser: Any) -> None:
 
 
 def _flat(options: dict[str, Any]) -> dict[str, Any]:
-    """Parts of a config as options of their own: ``augment.shift``."""
+    """Parts of a config as options of their own: ``image_moves.shift``."""
     flat = {}
     for name, value in options.items():
         parts = asdict(value) if is_dataclass(value) else None
@@ -99,6 +99,8 @@ def config_text(path: str) -> str:
     """
     import yaml
 
+    from .config_file import with_present_names
+
     try:
         with open(path, "rb") as file:
             content = file.read()
@@ -114,7 +116,12 @@ def config_text(path: str) -> str:
         raise UserError(f"--config: {path} cannot be read: {reason}") from error
     if options is not None and not isinstance(options, dict):
         raise UserError(f"--config: {path} must hold lines of 'option: value', got {options!r:.60}")
-    return "{}\n" if options is None else text.rstrip() + "\n"
+    if options is None:
+        return "{}\n"
+    renamed = with_present_names(options)
+    if renamed != options:
+        text = yaml.safe_dump(renamed, sort_keys=False, allow_unicode=True)
+    return text.rstrip() + "\n"
 
 
 def _values(words: Sequence[str], name: str) -> list[str]:
@@ -152,10 +159,10 @@ def weak_switches() -> set[str]:
     return switches_of(WeakOptions)
 
 
-def augmentation_switches() -> set[str]:
-    from .data.options import Augmentation
+def mask_bank_switches() -> set[str]:
+    from .data.options import MaskBankOptions
 
-    return switches_of(Augmentation)
+    return switches_of(MaskBankOptions)
 
 
 def switches_of(kind: type, prefix: str = "") -> set[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from accl_harness.config import TrainConfig, make_config
 from accl_harness.data.dataset import Dataset
-from accl_harness.data.options import ImageAugmentation
+from accl_harness.data.options import ImageMoves
 from accl_harness.run import Run
 
 SIZE = 32
@@ -39,7 +39,7 @@ def small_config(**options) -> TrainConfig:
         "accelerator": "cpu",
         "tensorboard": False,
         "prior": 0.02,
-        "augment": ImageAugmentation(),
+        "image_moves": ImageMoves(),
     }
     return make_config("small", **{**defaults, **options})
 

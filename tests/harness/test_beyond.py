@@ -8,14 +8,14 @@ import pytest
 import torch
 from accl_harness.data.dataset import Dataset
 from accl_harness.data.formats import write_mask
-from accl_harness.data.options import CRFOptions, ImageAugmentation, ReferenceOptions
+from accl_harness.data.options import CRFOptions, ImageMoves, ReferenceOptions
 from accl_harness.data.references import make_bank, soften
 from accl_harness.errors import UserError
 from accl_harness.experiments.single import run_training
 from accl_harness.methods import METHODS
 from accl_harness.training.batches import TrainingData
+from accl_harness.training.image_moves import change_greys, draw_greys
 from accl_harness.training.loop import Trainer
-from accl_harness.training.moves import change_greys, draw_greys
 from accl_harness.training.ops import load_ops
 from accl_harness.training.rules import (
     measured,
@@ -29,7 +29,7 @@ OPS = load_ops("reference")
 EVERYTHING = {
     "method": "accl_crf",
     "size_weight": 0.01,
-    "augment": ImageAugmentation(shift=0.25, rotation=20, scale=1.2, grey=0.2),
+    "image_moves": ImageMoves(shift=0.25, rotation=20, scale=1.2, grey=0.2),
 }
 
 
@@ -53,8 +53,8 @@ def test_softened_masks_by_hand():
 
 
 def test_references_are_softened_after_the_move():
-    augment = ImageAugmentation(shift=0.3)
-    hard = small_config(method="paired_accl", augment=augment)
+    moves = ImageMoves(shift=0.3)
+    hard = small_config(method="paired_accl", image_moves=moves)
     soft = hard.replace(soften=1.5)
     data = small_dataset()
     pairs = zip(
@@ -106,8 +106,8 @@ def test_grey_values_by_hand():
 
 def test_grey_values_change_nothing_else():
     data = small_dataset()
-    moved = small_config(method="unpaired_accl", augment=ImageAugmentation(shift=0.25))
-    grey = moved.replace(augment=ImageAugmentation(shift=0.25, grey=0.2))
+    moved = small_config(method="unpaired_accl", image_moves=ImageMoves(shift=0.25))
+    grey = moved.replace(image_moves=ImageMoves(shift=0.25, grey=0.2))
     pairs = zip(
         TrainingData(moved, data, make_bank("unpaired", data), "cpu").epoch(1),
         TrainingData(grey, data, make_bank("unpaired", data), "cpu").epoch(1),
@@ -246,7 +246,7 @@ def test_weak_labels_and_a_folder_of_painted_masks_are_enough(tmp_path):
         data,
         method="accl_crf",
         prior=None,
-        augment=ImageAugmentation(shift=None),
+        image_moves=ImageMoves(shift=None),
         references=ReferenceOptions(folder=str(tmp_path)),
     )
     assert trainer.config == measured(trainer.given, painted)

@@ -200,12 +200,12 @@ def test_comparison_without_data_is_the_demo(folder):
 def test_nested_options_and_switches_reach_their_place(folder, data):
     line = f"train --data {data} --out run {SMALL} --method unpaired_accl --weak.keep-topology"
     line += " --weak.iterations 4 --references.kind augmented --references.painted 2"
-    line += " --references.augmentation.shift 0.1 --bounds [3,90] --pad"
+    line += " --references.mask_bank.shift 0.1 --bounds [3,90] --pad"
     assert run(line) == 0
     config = yaml.safe_load((folder / "run" / "config.yaml").read_text())
     assert config["weak"]["keep_topology"] is True
     assert config["weak"]["iterations"] == 4
-    assert config["references"]["augmentation"]["shift"] == 0.1
+    assert config["references"]["mask_bank"]["shift"] == 0.1
     assert config["bounds"] == [3.0, 90.0]
     assert config["pad"] is True
 

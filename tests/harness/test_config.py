@@ -12,7 +12,7 @@ from accl_harness.config import (
     size_bounds,
 )
 from accl_harness.config_file import load_config, save_config
-from accl_harness.data.options import Augmentation, ReferenceOptions, WeakOptions
+from accl_harness.data.options import MaskBankOptions, ReferenceOptions, WeakOptions
 from accl_harness.errors import UserError
 from accl_harness.networks.patchgan import PatchGAN
 from small_runs import small_config
@@ -134,7 +134,7 @@ def test_yaml_gives_back_every_option(tmp_path):
     )
     config = config.replace(
         references=dataclasses.replace(
-            config.references, kind="augmented", augmentation=Augmentation(shift=0.1)
+            config.references, kind="augmented", mask_bank=MaskBankOptions(shift=0.1)
         )
     )
     save_config(config, tmp_path / "config.yaml")

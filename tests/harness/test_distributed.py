@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from accl_harness.config_file import save_config
-from accl_harness.data.options import CRFOptions, ImageAugmentation
+from accl_harness.data.options import CRFOptions, ImageMoves
 from accl_harness.errors import UserError
 from accl_harness.experiments.single import run_training
 from accl_harness.run import Run
@@ -34,7 +34,7 @@ BEYOND = {
     "size_prior": 0.5,
     "size_balance": 2.0,
     "soften": 1.0,
-    "augment": ImageAugmentation(shift=0.25, scale=1.2, grey=0.2),
+    "image_moves": ImageMoves(shift=0.25, scale=1.2, grey=0.2),
 }
 
 

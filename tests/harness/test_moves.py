@@ -5,19 +5,19 @@ import math
 
 import pytest
 import torch
-from accl_harness.data.options import ImageAugmentation
+from accl_harness.data.options import ImageMoves
 from accl_harness.data.references import make_bank
 from accl_harness.errors import UserError
 from accl_harness.experiments.single import run_training
 from accl_harness.training.batches import TrainingData
-from accl_harness.training.moves import draw_moves, move
+from accl_harness.training.image_moves import draw_moves, move
 from small_runs import phantom_folder, small_config, small_dataset
 
 PLANE = torch.arange(12, dtype=torch.uint8).view(1, 3, 4)
 
 
 def drawn(count=2000, **ranges):
-    return draw_moves(ImageAugmentation(**ranges), count, torch.Generator().manual_seed(0))
+    return draw_moves(ImageMoves(**ranges), count, torch.Generator().manual_seed(0))
 
 
 def within(values, bound):
@@ -77,8 +77,8 @@ def test_the_ranges_are_used_and_kept():
 def test_everything_of_an_image_moves_together():
     data = small_dataset(8)
     data.images = 2 * data.masks.unsqueeze(1).float() - 1
-    options = ImageAugmentation(shift=0.25, flip=True, rotation=180, scale=1.3)
-    config = small_config(method="paired_accl", batch_size=4, augment=options)
+    options = ImageMoves(shift=0.25, flip=True, rotation=180, scale=1.3)
+    config = small_config(method="paired_accl", batch_size=4, image_moves=options)
     batches = TrainingData(config, data, make_bank("paired", data), "cpu")
     moved = 0
     for batch in batches.epoch(1):
@@ -94,7 +94,7 @@ def test_everything_of_an_image_moves_together():
 
 
 def test_an_epoch_has_its_own_moves_and_can_be_repeated():
-    config = small_config(method="partial_ce", augment=ImageAugmentation(shift=0.25))
+    config = small_config(method="partial_ce", image_moves=ImageMoves(shift=0.25))
     batches = TrainingData(config, small_dataset(), None, "cpu")
 
     def images(epoch):
@@ -108,7 +108,7 @@ def test_without_moves_order_and_references_are_the_same():
     """Moves draw from a stream of their own: the option changes nothing else."""
     data = small_dataset()
     still = small_config(method="unpaired_accl")
-    moving = still.replace(augment=ImageAugmentation(scale=1.0 + 1e-7))
+    moving = still.replace(image_moves=ImageMoves(scale=1.0 + 1e-7))
     pairs = zip(
         TrainingData(still, data, make_bank("unpaired", data), "cpu").epoch(1),
         TrainingData(moving, data, make_bank("unpaired", data), "cpu").epoch(1),
@@ -122,7 +122,7 @@ def test_without_moves_order_and_references_are_the_same():
 def test_two_processes_show_what_one_shows():
     data = small_dataset(6)
     config = small_config(
-        method="partial_ce", batch_size=3, augment=ImageAugmentation(shift=0.9, flip=True)
+        method="partial_ce", batch_size=3, image_moves=ImageMoves(shift=0.9, flip=True)
     )
     whole = TrainingData(config, data, None, "cpu")
     parts = [TrainingData(config, data, None, "cpu", rank, 2) for rank in (0, 1)]
@@ -142,16 +142,16 @@ def test_two_processes_show_what_one_shows():
     [("shift", -0.1), ("shift", 1.0), ("rotation", 181.0), ("scale", 0.9), ("scale", float("inf"))],
 )
 def test_bad_ranges_are_refused(option, value):
-    with pytest.raises(UserError, match=f"augment.{option}: wanted .*, got {value}"):
-        ImageAugmentation(**{option: value})
+    with pytest.raises(UserError, match=f"image_moves.{option}: wanted .*, got {value}"):
+        ImageMoves(**{option: value})
 
 
 def test_a_run_keeps_its_moves(tmp_path):
     data = phantom_folder(tmp_path)
-    options = ImageAugmentation(shift=0.25, flip=True)
-    config = small_config(data=str(data), out=str(tmp_path / "run"), epochs=2, augment=options)
+    options = ImageMoves(shift=0.25, flip=True)
+    config = small_config(data=str(data), out=str(tmp_path / "run"), epochs=2, image_moves=options)
     run_training(config.replace(checkpoint_every=1), quiet=True)
-    again = config.replace(augment=dataclasses.replace(options, shift=0.1))
+    again = config.replace(image_moves=dataclasses.replace(options, shift=0.1))
     (tmp_path / "run" / "metrics.json").unlink()
-    with pytest.raises(UserError, match="was trained with augment"):
+    with pytest.raises(UserError, match="was trained with image_moves"):
         run_training(again, resume=True, quiet=True)

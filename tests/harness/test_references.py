@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from accl_harness.data.augment import Augmentation, augment
 from accl_harness.data.dataset import Dataset
 from accl_harness.data.formats import read_image, write_mask
+from accl_harness.data.mask_bank import MaskBankOptions, make_masks
 from accl_harness.data.references import ReferenceBank, make_bank, read_masks, write_references
 from accl_harness.data.topology import count_parts
 from accl_harness.errors import UserError
@@ -122,15 +122,15 @@ def test_folder_bank_resizes_and_leaves_empty_masks_out(dataset, tmp_path):
 
 
 def test_augmented_bank_sees_only_the_painted_masks(dataset):
-    none = Augmentation(
+    none = MaskBankOptions(
         shift=0, flip=False, scale_min=1, scale_max=1, rotation=0, warp=0, warp_smoothness=1
     )
-    bank = make_bank("augmented", dataset, painted=2, n=30, augmentation=none, seed=5)
+    bank = make_bank("augmented", dataset, painted=2, n=30, mask_bank=none, seed=5)
     sizes = bank.masks.sum((1, 2)).tolist()
     assert len(bank) == 30
     assert len(set(sizes)) == 2
     others = [
-        make_bank("augmented", dataset, painted=2, n=2, augmentation=none, seed=s) for s in range(5)
+        make_bank("augmented", dataset, painted=2, n=2, mask_bank=none, seed=s) for s in range(5)
     ]
     assert len({tuple(b.masks.sum((1, 2)).tolist()) for b in others}) > 1
 
@@ -157,10 +157,10 @@ def test_painted_count_is_checked(dataset):
         make_bank("augmented", dataset, painted=13)
 
 
-def test_an_augmentation_of_nothing_gives_the_mask_back():
-    still = Augmentation(shift=0, flip=False, scale_min=1, scale_max=1, rotation=0, warp=0)
+def test_a_change_of_nothing_gives_the_mask_back():
+    still = MaskBankOptions(shift=0, flip=False, scale_min=1, scale_max=1, rotation=0, warp=0)
     for mask in (disc(), ring()):
-        (reference,) = augment([mask], 1, 0, still)
+        (reference,) = make_masks([mask], 1, 0, still)
         assert np.array_equal(reference.mask, mask)
         assert reference.parameters["shift"] == [0, 0]
 
@@ -174,17 +174,17 @@ def test_each_parameter_does_what_it_says():
         rows, columns = np.nonzero(mask)
         return np.ptp(rows) + 1, np.ptp(columns) + 1
 
-    (double,) = augment(
-        [disc()], 1, 0, Augmentation(**still | {"scale_min": 1.5, "scale_max": 1.5})
+    (double,) = make_masks(
+        [disc()], 1, 0, MaskBankOptions(**still | {"scale_min": 1.5, "scale_max": 1.5})
     )
     assert double.mask.sum() == pytest.approx(1.5**2 * disc().sum(), rel=0.05)
-    turned = augment([bar], 20, 1, Augmentation(**still | {"rotation": 90}))
+    turned = make_masks([bar], 20, 1, MaskBankOptions(**still | {"rotation": 90}))
     for mask, parameters in turned:
         assert abs(parameters["rotation"]) <= 90
         assert int(mask.sum()) == pytest.approx(80, rel=0.15)
         if abs(parameters["rotation"]) > 80:
             assert extent(mask)[0] > extent(mask)[1]
-    moved = augment([disc()], 60, 2, Augmentation(**still | {"shift": 0.25}))
+    moved = make_masks([disc()], 60, 2, MaskBankOptions(**still | {"shift": 0.25}))
     assert all(mask.sum() == disc().sum() for mask, _ in moved)
     shifts = np.array([parameters["shift"] for _, parameters in moved])
     assert np.abs(shifts).max() <= 12
@@ -193,7 +193,7 @@ def test_each_parameter_does_what_it_says():
         assert np.array_equal(mask, np.roll(disc(), parameters["shift"], axis=(0, 1)))
     hook = bar.copy()
     hook[14:22, 8:12] = 1  # its foot points up at the left end
-    flipped = augment([hook], 40, 3, Augmentation(**still | {"flip": True}))
+    flipped = make_masks([hook], 40, 3, MaskBankOptions(**still | {"flip": True}))
     window = np.argwhere(hook)
     box = hook[window[:, 0].min() : window[:, 0].max() + 1, 8:28]
     for mask, parameters in flipped:
@@ -203,7 +203,7 @@ def test_each_parameter_does_what_it_says():
         expected = expected[:, ::-1] if parameters["flip_columns"] else expected
         assert np.array_equal(got, expected)
     assert len({(p["flip_rows"], p["flip_columns"]) for _, p in flipped}) == 4
-    warped = augment([disc()], 10, 4, Augmentation(**still | {"warp": 0.08}))
+    warped = make_masks([disc()], 10, 4, MaskBankOptions(**still | {"warp": 0.08}))
     overlaps = [(mask & disc()).sum() / (mask | disc()).sum() for mask, _ in warped]
     assert min(overlaps) > 0.5
     assert max(overlaps) < 0.98
@@ -211,23 +211,23 @@ def test_each_parameter_does_what_it_says():
 
 def test_objects_stay_whole_and_in_the_frame():
     painted = [disc(), ring(), disc(48, 20, (24, 24)), disc(48, 8, (4, 40))]
-    wild = Augmentation(shift=1.0, scale_min=0.5, scale_max=3.0, rotation=180, warp=0.06)
+    wild = MaskBankOptions(shift=1.0, scale_min=0.5, scale_max=3.0, rotation=180, warp=0.06)
     parts = [(1, 0), (1, 1), (1, 0), (1, 0)]
-    for i, (mask, parameters) in enumerate(augment(painted, 80, 7, wild)):
+    for i, (mask, parameters) in enumerate(make_masks(painted, 80, 7, wild)):
         assert parameters["source"] == i % 4
         assert parameters["pixels"] == mask.sum() > 0
         assert count_parts(mask) == parts[i % 4]
         assert mask.shape == (48, 48)
-    assert all(mask.any() for mask, _ in augment([np.ones((20, 20))], 3))
+    assert all(mask.any() for mask, _ in make_masks([np.ones((20, 20))], 3))
 
 
-def test_augmentation_repeats_by_seed_and_does_not_depend_on_n():
-    some, more = augment([disc(), ring()], 4, seed=9), augment([disc(), ring()], 9, seed=9)
+def test_made_masks_repeat_by_seed_and_do_not_depend_on_n():
+    some, more = make_masks([disc(), ring()], 4, seed=9), make_masks([disc(), ring()], 9, seed=9)
     for a, b in zip(some, more, strict=False):
         assert np.array_equal(a.mask, b.mask)
         assert a.parameters == b.parameters
     assert not np.array_equal(
-        augment([disc()], 1, seed=1)[0].mask, augment([disc()], 1, seed=2)[0].mask
+        make_masks([disc()], 1, seed=1)[0].mask, make_masks([disc()], 1, seed=2)[0].mask
     )
 
 
@@ -240,16 +240,16 @@ def test_augmentation_repeats_by_seed_and_does_not_depend_on_n():
         (([disc(), disc() * 0], 3), "painted mask 1 is empty"),
     ],
 )
-def test_augment_refuses(arguments, words):
+def test_make_masks_refuses(arguments, words):
     with pytest.raises(UserError, match=words):
-        augment(*arguments)
+        make_masks(*arguments)
 
 
-def test_augmentation_ranges_are_checked():
+def test_mask_bank_ranges_are_checked():
     with pytest.raises(UserError, match="scale_min"):
-        Augmentation(scale_min=2.0, scale_max=1.0)
+        MaskBankOptions(scale_min=2.0, scale_max=1.0)
     with pytest.raises(UserError, match="warp"):
-        Augmentation(warp=-0.1)
+        MaskBankOptions(warp=-0.1)
 
 
 def test_write_references(tmp_path):
@@ -259,7 +259,7 @@ def test_write_references(tmp_path):
     assert (report["count"], report["painted"]) == (7, 2)
     manifest = json.loads((tmp_path / "bank/manifest.json").read_text())
     assert manifest["seed"] == 2
-    assert manifest["augmentation"]["rotation"] == 180
+    assert manifest["mask_bank"]["rotation"] == 180
     assert [entry["source"] for entry in manifest["masks"]] == ["one", "two"] * 3 + ["one"]
     bank = read_masks(tmp_path / "bank")
     assert len(bank) == 7

@@ -6,12 +6,12 @@ import pytest
 import torch
 from accl_harness.config import make_config
 from accl_harness.data.dataset import Dataset
-from accl_harness.data.options import CRFOptions, ImageAugmentation, ReferenceOptions
+from accl_harness.data.options import CRFOptions, ImageMoves, ReferenceOptions
 from accl_harness.data.references import ReferenceBank, make_bank
 from accl_harness.errors import UserError
 from accl_harness.training.batches import TrainingData
+from accl_harness.training.image_moves import inside
 from accl_harness.training.loop import Trainer
-from accl_harness.training.moves import inside
 from accl_harness.training.ops import load_ops
 from accl_harness.training.rules import (
     extent,
@@ -70,8 +70,8 @@ def test_pixels_that_moved_in_from_outside():
 def test_batches_carry_the_moved_image_and_what_is_seen_of_it():
     data = small_dataset(6)
     data.images = torch.arange(32.0).expand(6, 1, 32, 32) / 32
-    augment = ImageAugmentation(shift=0.5, grey=0.3)
-    batches = TrainingData(small_config(method="sccl_crf", augment=augment), data, None, "cpu")
+    moves = ImageMoves(shift=0.5, grey=0.3)
+    batches = TrainingData(small_config(method="sccl_crf", image_moves=moves), data, None, "cpu")
     for batch in batches.epoch(1):
         assert not torch.equal(batch.images, batch.guide)
         # The outermost column may lie half between the frame and its border value.
@@ -81,9 +81,9 @@ def test_batches_carry_the_moved_image_and_what_is_seen_of_it():
 
 
 def test_without_a_crf_batches_carry_nothing_for_it():
-    augment = ImageAugmentation(shift=0.5)
+    moves = ImageMoves(shift=0.5)
     batches = TrainingData(
-        small_config(method="sccl", augment=augment), small_dataset(), None, "cpu"
+        small_config(method="sccl", image_moves=moves), small_dataset(), None, "cpu"
     )
     assert all(batch.guide is None and batch.seen is None for batch in batches.epoch(1))
 
@@ -125,30 +125,30 @@ def test_prior_and_shift_from_the_masks_by_hand():
     masks[0, 2:6, 3:5] = 1  # 4 high, 2 wide
     masks[1, 0, 1:9] = 1  # 8 wide
     assert extent(masks) == pytest.approx((0.4 + 0.8) / 2)
-    left = small_config(method="fs_ce", prior=None, augment=ImageAugmentation(shift=None, grey=0.1))
+    left = small_config(method="fs_ce", prior=None, image_moves=ImageMoves(shift=None, grey=0.1))
     config = measured(left, masks)
     assert config.prior == pytest.approx((8 + 8) / 200)
-    assert config.augment.shift == pytest.approx(0.4 / 3)
-    assert config.augment.grey == 0.1
+    assert config.image_moves.shift == pytest.approx(0.4 / 3)
+    assert config.image_moves.grey == 0.1
     assert measured(left, masks[:, :1].repeat(1, 10, 1)[:1] * 0 + 1).prior == 0.5
     small = torch.zeros(1, 100, 100, dtype=torch.uint8)
     small[0, 50, 50] = 1
-    assert (measured(left, small).prior, measured(left, small).augment.shift) == (0.005, 0.25)
-    assert (measured(left, None).prior, measured(left, None).augment.shift) == (0.02, 0.25)
-    given = small_config(prior=0.3, augment=ImageAugmentation(shift=0.1))
+    assert (measured(left, small).prior, measured(left, small).image_moves.shift) == (0.005, 0.25)
+    assert (measured(left, None).prior, measured(left, None).image_moves.shift) == (0.02, 0.25)
+    given = small_config(prior=0.3, image_moves=ImageMoves(shift=0.1))
     assert measured(given, masks) == given
 
 
 def test_the_default_training_is_measured_and_the_papers_is_not():
     default = make_config("small")
-    assert (default.prior, default.augment) == (None, ImageAugmentation(shift=None))
+    assert (default.prior, default.image_moves) == (None, ImageMoves(shift=None))
     for preset in ("paper", "demo"):
         config = make_config(preset)
         assert config.prior is not None
-        assert config.augment == ImageAugmentation()
+        assert config.image_moves == ImageMoves()
     data = small_dataset()
-    config = small_config(method="fs_ce", prior=None, augment=ImageAugmentation(shift=None))
-    trainer = small_trainer(data, method="fs_ce", prior=None, augment=config.augment)
+    config = small_config(method="fs_ce", prior=None, image_moves=ImageMoves(shift=None))
+    trainer = small_trainer(data, method="fs_ce", prior=None, image_moves=config.image_moves)
     assert trainer.config == measured(config, data.masks)
     bias = trainer.step.generator.decoder[0][-1].bias.item()
     assert 1 / (1 + math.exp(-bias)) == pytest.approx(data.masks.float().mean().item())
@@ -211,14 +211,14 @@ def test_sizes_count_as_before_the_move():
 
 
 def test_moves_know_how_much_they_enlarge():
-    augment = ImageAugmentation(shift=0.1, scale=1.5, rotation=30, flip=True)
-    config = small_config(method="fs_ce", augment=augment, size=64)
+    moves = ImageMoves(shift=0.1, scale=1.5, rotation=30, flip=True)
+    config = small_config(method="fs_ce", image_moves=moves, size=64)
     data = small_dataset(6, size=64)
     data.masks[:] = 0
     data.masks[:, 22:42, 22:42] = 1
     for batch in TrainingData(config, data, None, "cpu").epoch(1):
         assert batch.masks.sum() / batch.enlarged == pytest.approx(400, rel=0.06)
-    still = config.replace(augment=ImageAugmentation(shift=0.1, rotation=30))
+    still = config.replace(image_moves=ImageMoves(shift=0.1, rotation=30))
     assert all(b.enlarged is None for b in TrainingData(still, data, None, "cpu").epoch(1))
 
 

@@ -95,7 +95,7 @@ class WeakOptions:
 
 
 @dataclass(frozen=True)
-class Augmentation:
+class MaskBankOptions:
     """Ranges the parameters of one reference mask are drawn from, uniformly."""
 
     shift: float = 0.25
@@ -121,13 +121,12 @@ class Augmentation:
         """Refuse what makes no reference masks; raises UserError."""
         if not 0 < self.scale_min <= self.scale_max:
             raise UserError(
-                "augmentation: wanted 0 < scale_min <= scale_max, "
+                "mask_bank: wanted 0 < scale_min <= scale_max, "
                 f"got {self.scale_min} and {self.scale_max}"
             )
         if min(self.shift, self.rotation, self.warp) < 0 or self.warp_smoothness <= 0:
             raise UserError(
-                "augmentation: shift, rotation and warp cannot be negative, "
-                "warp_smoothness is above 0"
+                "mask_bank: shift, rotation and warp cannot be negative, warp_smoothness is above 0"
             )
 
 
@@ -148,12 +147,12 @@ class ReferenceOptions:
     """So many training masks count as painted by hand, with kind augmented and no folder."""
     count: int = 200
     """So many masks are made, with kind augmented."""
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    mask_bank: MaskBankOptions = field(default_factory=MaskBankOptions)
     """Reference masks of kind augmented: ranges of the random changes."""
 
 
 @dataclass(frozen=True)
-class ImageAugmentation:
+class ImageMoves:
     """Ranges of one random move per training image and step, of all that belongs to it: image,
     labels, mask and reference mask; and of one change of the image's grey values. The defaults
     change nothing, as the paper."""
@@ -178,18 +177,18 @@ class ImageAugmentation:
     def check(self) -> None:
         """Refuse what moves no image; raises UserError."""
         if self.shift is not None and not 0 <= self.shift < 1:
-            raise UserError(f"augment.shift: wanted 0 to below 1, got {self.shift}")
+            raise UserError(f"image_moves.shift: wanted 0 to below 1, got {self.shift}")
         if not 0 <= self.rotation <= 180:
-            raise UserError(f"augment.rotation: wanted 0 to 180 degrees, got {self.rotation}")
+            raise UserError(f"image_moves.rotation: wanted 0 to 180 degrees, got {self.rotation}")
         if not 1 <= self.scale < math.inf:
-            raise UserError(f"augment.scale: wanted 1 or more, got {self.scale}")
+            raise UserError(f"image_moves.scale: wanted 1 or more, got {self.scale}")
         if not 0 <= self.grey < math.inf:
-            raise UserError(f"augment.grey: wanted 0 or more, got {self.grey}")
+            raise UserError(f"image_moves.grey: wanted 0 or more, got {self.grey}")
 
     @property
-    def moves(self) -> bool:
+    def geometric(self) -> bool:
         """Whether anything changes its place."""
-        return dataclasses.replace(self, grey=0.0) != ImageAugmentation()
+        return dataclasses.replace(self, grey=0.0) != ImageMoves()
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import UserError
-from .augment import augment
 from .dataset import Dataset
 from .formats import read_image, refuse_full, write_mask
 from .labels import binary_mask, one_object_value, some_object
-from .options import Augmentation, ReferenceKind, Slices
+from .mask_bank import make_masks
+from .options import MaskBankOptions, ReferenceKind, Slices
 from .pairing import Guesses, list_files, name_of, unique_names
 from .pixels import resize_mask
 
@@ -65,7 +65,7 @@ def make_bank(
     mask_threshold: float | None = None,
     mask_value: int | None = None,
     slices: Slices = "auto",
-    augmentation: Augmentation | None = None,
+    mask_bank: MaskBankOptions | None = None,
     painted: int = 5,
     n: int = 200,
     seed: int = 0,
@@ -76,8 +76,8 @@ def make_bank(
     - ``unpaired``: a mask of the training set, drawn anew each step, whatever the image.
     - ``paired``: the image's own mask.
     - ``folder``: any masks in ``folder`` (default: ``references/`` beside the images).
-    - ``augmented``: ``n`` masks made by :func:`~.augment.augment` from the masks in ``folder``, or
-      from ``painted`` masks of the training set (chosen by ``seed``; the others stay unseen).
+    - ``augmented``: ``n`` masks made by :func:`~.mask_bank.make_masks` from those in ``folder``,
+      or from ``painted`` masks of the training set (chosen by ``seed``; the others stay unseen).
 
     Raises:
         UserError: unknown kind, or masks, labels or folder that the kind needs are missing.
@@ -102,7 +102,7 @@ def make_bank(
         masks = read(folder or dataset.folder / "references")
     elif kind == "augmented":
         sources = read(folder) if folder is not None else _painted(dataset, painted, seed)
-        masks = [made.mask for made in augment(sources, n, seed, augmentation)]
+        masks = [made.mask for made in make_masks(sources, n, seed, mask_bank)]
     else:
         known = ", ".join(get_args(ReferenceKind))
         raise UserError(f"references: wanted one of {known}, got {kind!r}")
@@ -171,7 +171,7 @@ def write_references(
     out: str | Path,
     n: int = 200,
     seed: int = 0,
-    augmentation: Augmentation | None = None,
+    mask_bank: MaskBankOptions | None = None,
     mask_threshold: float | None = None,
     mask_value: int | None = None,
     slices: Slices = "auto",
@@ -184,13 +184,13 @@ def write_references(
     painted = read_masks(masks, mask_threshold, mask_value, slices)
     refuse_full(out)
     out, names = Path(out), list(painted)
-    augmentation = augmentation or Augmentation()
-    made = augment(list(painted.values()), n, seed, augmentation)
+    mask_bank = mask_bank or MaskBankOptions()
+    made = make_masks(list(painted.values()), n, seed, mask_bank)
     entries = []
     for i, (mask, parameters) in enumerate(made):
         path = write_mask(out / f"reference_{i:05d}.png", mask)
         entries.append({"file": path.name, **parameters, "source": names[parameters["source"]]})
-    manifest = {"seed": seed, "augmentation": asdict(augmentation), "masks": entries}
+    manifest = {"seed": seed, "mask_bank": asdict(mask_bank), "masks": entries}
     (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     pixels = [entry["pixels"] for entry in entries]
     return {

@@ -107,7 +107,7 @@ def same_mask_warning(metrics: Mapping) -> list[str]:
         return []
     return [
         f"{SAME_MASK} (mean Mean pairwise DSC {found:.2f}, between their masks {masks:.2f}): "
-        "the network goes by the place rather than by the image; try --augment.shift 0.25"
+        "the network goes by the place rather than by the image; try --image-moves.shift 0.25"
     ]
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..config import TrainConfig
-from ..data.options import ImageAugmentation
+from ..data.options import ImageMoves
 from ..evaluation.evaluate import load_test
 from ..evaluation.metrics import mean, spread
 from ..evaluation.predict import read_prediction
@@ -198,7 +198,7 @@ def _size_range(lower: float, upper: float) -> str:
 
 def _moves(config: TrainConfig) -> str:
     """What is set of the random moves of the training images; "" where nothing moves."""
-    options, still = asdict(config.augment), asdict(ImageAugmentation())
+    options, still = asdict(config.image_moves), asdict(ImageMoves())
     moved = {key: value for key, value in options.items() if value != still[key]}
     return ", ".join(f"{key} {_or_measured(value)}" for key, value in moved.items())
 

@@ -12,7 +12,7 @@ from ..config import TrainConfig
 from ..data.references import ReferenceBank, soften
 from ..errors import UserError
 from ..methods import Labels
-from .moves import change_greys, draw_greys, draw_moves, enlargement, inside, move
+from .image_moves import change_greys, draw_greys, draw_moves, enlargement, inside, move
 from .runtime import network_dtype
 from .step import Batch
 
@@ -86,11 +86,11 @@ class TrainingData:
         A last batch with fewer images than processes is left out.
         """
         generator = self._generator("order", epoch)
-        augment, moves, greys = self.config.augment, None, None
-        if augment.moves:
-            moves = draw_moves(augment, len(self), self._generator("moves", epoch))
-        if augment.grey:
-            greys = draw_greys(augment.grey, len(self), self._generator("greys", epoch))
+        ranges, moves, greys = self.config.image_moves, None, None
+        if ranges.geometric:
+            moves = draw_moves(ranges, len(self), self._generator("moves", epoch))
+        if ranges.grey:
+            greys = draw_greys(ranges.grey, len(self), self._generator("greys", epoch))
         order = torch.randperm(len(self), generator=generator)
         for batch in order.split(self.config.batch_size):
             # Every process draws for the global batch, so that all draw the same.
@@ -131,7 +131,7 @@ class TrainingData:
                 guide_share = int(seen[part].sum()) / max(int(seen.sum()), 1)
                 seen = seen[part].to(self.device)
             moves = moves[part]
-            if self.config.augment.scale != 1:
+            if self.config.image_moves.scale != 1:
                 enlarged = enlargement(moves).to(self.device)
             images = move(images, moves, smooth=True)
             labels = move(labels, moves, smooth=False)

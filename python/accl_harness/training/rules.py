@@ -41,7 +41,7 @@ def reference_bank(config: TrainConfig, train: Dataset) -> ReferenceBank | None:
         mask_threshold=config.mask_threshold,
         mask_value=config.mask_value,
         slices=config.slices,
-        augmentation=options.augmentation,
+        mask_bank=options.mask_bank,
         painted=options.painted,
         n=options.count,
         seed=config.seed,
@@ -79,10 +79,11 @@ def needed(config: TrainConfig, masks: Tensor | None) -> Tensor | None:
 def measured(config: TrainConfig, masks: Tensor | None) -> TrainConfig:
     """``config`` with the options in numbers that were left to the data.
 
-    ``prior``: the share of the image that the objects take, on average. ``augment.shift``: a third
-    of what the longer side of their frames leaves free, so that most of an object stays in sight.
+    ``prior``: the share of the image that the objects take, on average. ``image_moves.shift``: a
+    third of what the longer side of their frames leaves free, so that most of an object stays in
+    sight.
     """
-    prior, shift = config.prior, config.augment.shift
+    prior, shift = config.prior, config.image_moves.shift
     if prior is None:
         share = PRIOR if masks is None else masks.float().mean().item()
         prior = min(max(share, PRIORS[0]), PRIORS[1])
@@ -90,7 +91,7 @@ def measured(config: TrainConfig, masks: Tensor | None) -> TrainConfig:
         shift = LARGEST_SHIFT
         if masks is not None:
             shift = min(shift, (1 - extent(masks)) / 3)
-    return config.replace(prior=prior, augment=replace(config.augment, shift=shift))
+    return config.replace(prior=prior, image_moves=replace(config.image_moves, shift=shift))
 
 
 def extent(masks: Tensor) -> float:
@@ -108,7 +109,7 @@ def terms_in_numbers(config: TrainConfig, objective: Objective) -> dict[str, Any
     prior, balance, crf = objective.size_prior, objective.size_balance, objective.crf
     return {
         "prior": config.prior,
-        "shift": config.augment.shift,
+        "shift": config.image_moves.shift,
         "log_size": None if prior is None else [prior.mean, prior.deviation],
         "mean_size": None if balance is None else balance.size,
         "crf": None if crf is None else {"weight": crf.weight, "sigma_image": crf.sigma_image},

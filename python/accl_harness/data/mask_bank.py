@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..errors import UserError
-from .options import Augmentation
+from .options import MaskBankOptions
 from .topology import count_parts
 
 _TRIES = 80
@@ -30,11 +30,11 @@ class Reference(NamedTuple):
     """What was drawn: source, flips, scale, rotation (degrees), warp (pixels), shift (pixels)."""
 
 
-def augment(
+def make_masks(
     masks: Sequence[np.ndarray],
     n: int,
     seed: int = 0,
-    augmentation: Augmentation | None = None,
+    mask_bank: MaskBankOptions | None = None,
 ) -> list[Reference]:
     """Makes ``n`` reference masks from painted ones, which take turns.
 
@@ -46,7 +46,7 @@ def augment(
     Raises:
         UserError: no mask, an empty mask, n below 1 or a negative seed.
     """
-    augmentation = augmentation or Augmentation()
+    mask_bank = mask_bank or MaskBankOptions()
     if n < 1:
         raise UserError(f"n: wanted at least 1 reference mask, got {n}")
     if seed < 0:
@@ -62,7 +62,7 @@ def augment(
     for i in range(n):
         source = i % len(objects)
         rng = np.random.default_rng((seed, i))
-        made.append(_one(objects[source], distances[source], source, augmentation, rng))
+        made.append(_one(objects[source], distances[source], source, mask_bank, rng))
     return made
 
 
@@ -79,7 +79,7 @@ def _one(
     mask: np.ndarray,
     distance: np.ndarray,
     source: int,
-    ranges: Augmentation,
+    ranges: MaskBankOptions,
     rng: np.random.Generator,
 ) -> Reference:
     window = ndimage.find_objects(mask.astype(np.uint8))[0]

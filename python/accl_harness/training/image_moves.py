@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data.options import ImageAugmentation
+from ..data.options import ImageMoves
 
 
-def draw_moves(ranges: ImageAugmentation, count: int, generator: torch.Generator) -> Tensor:
+def draw_moves(ranges: ImageMoves, count: int, generator: torch.Generator) -> Tensor:
     """``count`` affine maps [count, 2, 3], float32, of the kind ``affine_grid`` takes.
 
     They map places of the result to places of the source, both from -1 to 1.
