@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+import small_runs
 import torch
 from accl_harness import storage
 from accl_harness.data.phantom import write_phantom
@@ -90,7 +91,7 @@ def test_killed_run_ends_like_an_uninterrupted_one(data, uninterrupted, tmp_path
     run = tmp_path / "run"
     options = json.dumps({"data": data, "out": str(run), **METHOD})
     command = [sys.executable, "-c", _TRAIN, options, str(torch.get_num_threads())]
-    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(small_runs.__file__)}
     with subprocess.Popen(command, env=environment) as process:
         deadline = time.monotonic() + 120
         while len(Run(run).rows()) < 3 and process.poll() is None:

@@ -182,7 +182,7 @@ def test_gradients_reach_the_generator(term):
 
 
 def test_an_interrupted_run_with_everything_ends_like_an_uninterrupted_one(tmp_path):
-    from test_checkpoint import Stop, assert_same_end
+    from test_interrupted_runs import Stop, assert_same_end
 
     data = str(phantom_folder(tmp_path))
     config = small_config(data=data, epochs=4, out=str(tmp_path / "whole"), **EVERYTHING)

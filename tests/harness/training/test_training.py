@@ -19,7 +19,7 @@ from accl_harness.training.runtime import launch
 from accl_harness.training.step import STATISTICS
 from small_runs import column, phantom_folder, rows_without_seconds, small_config, small_dataset
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))  # after tests/ops
+sys.path.append(str(Path(__file__).resolve().parents[3] / "benchmarks"))  # after tests/ops
 from plain_train_step import PlainStep
 
 
