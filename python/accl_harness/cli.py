@@ -23,7 +23,7 @@ BAD_INPUT = 2
 FAILED_CHECK = 1
 INTERRUPTED = 130
 
-SHORT = {"--crf": "--crf.weight"}
+SHORT = {"--crf": "--crf.weight", "--ignore_index": "--weak.unlabelled"}
 """Options that have a short form."""
 
 NEAREST = {"±": "+-", "–": "-", "…": "...", "×": "x"}

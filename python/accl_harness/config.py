@@ -44,6 +44,16 @@ class TrainConfig(
         """A copy with some options changed."""
         return dataclasses.replace(self, **changes)
 
+    @property
+    def channels(self) -> int:
+        """Logits of the segmentation network a pixel: one, or one for each class."""
+        return self.classes or 1
+
+    @property
+    def foregrounds(self) -> int:
+        """Object classes, whose maps the discriminator sees."""
+        return max(self.channels - 1, 1)
+
     def check(self) -> None:
         """Refuse values that no training can use, before anything is loaded or written.
 
@@ -64,6 +74,8 @@ class TrainConfig(
             raise UserError(
                 f"references.folder goes with references.kind folder or augmented, got {kind}"
             )
+        if self.classes is not None:
+            self.weak.check_classes(self.classes)
         if self.penalty_weight > 0 and self.bounds == "none":
             raise UserError(f"method {self.method} needs size bounds, got bounds: none")
         _refuse_nan(dataclasses.asdict(self))

@@ -11,7 +11,15 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .data.options import CRFOptions, ImageMoves, ReferenceOptions, Slices, WeakOptions
+from .data.options import (
+    MOST_CLASSES,
+    CRFOptions,
+    ImageMoves,
+    ReferenceOptions,
+    Slices,
+    WeakOptions,
+    refuse_two_readings,
+)
 from .errors import UserError
 from .methods import METHODS
 
@@ -42,12 +50,19 @@ class DataOptions:
     """Mask values above this one are the object; default: a mask holds 0 and one other value."""
     mask_value: int | None = None
     """Mask values equal to this one are the object: one class of masks that hold class indices."""
+    classes: int | None = None
+    """Masks and weak labels hold this many classes, by their index: 0 is the background, 255
+    unlabelled. Default: one object and its background."""
     mask_suffix: str = ""
     """The names of masks have this behind the names of their images, as in scan_mask.png."""
     slices: Slices = "auto"
     """A volume's slices lie along this axis of its file; auto: by format, shape and spacing."""
     patients: str | None = None
     """The first group of this regular expression is the patient in a file's name."""
+    volumes: str | None = None
+    """The first group of this regular expression is the volume in a file's name, where files are
+    slices: scores in 3-D take its slices together. Default: the patient, where patients is given.
+    A file that holds a volume is one."""
     limit: int | None = None
     """Only the first so many training images are used."""
     validation: float = 0.0
@@ -62,10 +77,9 @@ class DataOptions:
         at_least_1(self, "size")
         require(0 <= self.validation < 1, self, "validation", "0 to below 1")
         require(self.limit is None or self.limit >= 1, self, "limit", "at least 1")
-        if self.mask_threshold is not None and self.mask_value is not None:
-            raise UserError(
-                "mask_threshold and mask_value both choose the object; give one of them"
-            )
+        in_range = self.classes is None or 2 <= self.classes <= MOST_CLASSES
+        require(in_range, self, "classes", f"2 to {MOST_CLASSES}, the background counted")
+        refuse_two_readings(self.mask_threshold, self.mask_value, self.classes)
         self.image_moves.check()
 
 

@@ -7,7 +7,7 @@ import accl_harness
 
 ROOT = Path(accl_harness.__file__).parent
 ORDER = (
-    *("errors", "versions", "plotting", "storage", "methods", "data"),
+    *("errors", "versions", "plotting", "storage", "classes", "methods", "data"),
     *("defaults", "option_groups", "config", "config_file", "networks"),
     *("run", "training", "evaluation", "report", "experiments"),
     *("info", "bench", "verify", "options", "arguments", "commands", "cli", "__main__"),

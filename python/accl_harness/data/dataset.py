@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from .formats import ImageFile, read_image
-from .labels import binary_mask, one_object_value, some_object, weak_values
+from .labels import MaskReader, check_marked, tell_unmasked, weak_values
 from .options import Slices, WeakOptions
 from .pairing import (
     Guesses,
@@ -57,15 +57,19 @@ class Dataset:
     """File stem; of a slice ``stem_z012``. No two are equal."""
     groups: list[str] = field(default_factory=list)
     """The patient each image belongs to; by default its file."""
+    volumes: list[str] = field(default_factory=list)
+    """The volume each image is a slice of; by default its patient."""
     masks: Tensor | None = None
-    """uint8 [n, size, size] in {0, 1}."""
+    """uint8 [n, size, size]: class indices, 0 background."""
     weak_labels: Tensor | None = None
-    """uint8 [n, size, size] in {0 background, 1 foreground, 255 unlabelled}."""
+    """uint8 [n, size, size]: class indices, 0 background, 255 unlabelled."""
+    classes: int | None = None
+    """Number of classes that the indices are of; None: {0, 1}, one object and one logit."""
     spacings: list[tuple[float, float] | None] = field(default_factory=list)
     """Row and column spacing in mm at the image's own size, None where unknown."""
     sources: list[Source | None] = field(default_factory=list)
     full_masks: list[np.ndarray] | None = None
-    """uint8 {0, 1} at each image's own size; see :meth:`full_mask`."""
+    """Class indices, uint8, at each image's own size; see :meth:`full_mask`."""
     full_shapes: list[tuple[int, int]] = field(default_factory=list)
     folder: Path | None = None
     """``ROOT/split``, or the folder of images."""
@@ -73,6 +77,7 @@ class Dataset:
     def __post_init__(self) -> None:
         n, size = len(self.images), tuple(self.images.shape[-2:])
         self.groups = self.groups or list(self.names)
+        self.volumes = self.volumes or list(self.groups)
         self.spacings = self.spacings or [None] * n
         self.sources = self.sources or [None] * n
         self.full_shapes = self.full_shapes or [size] * n
@@ -90,7 +95,7 @@ class Dataset:
         return self.full_shapes[index]
 
     def full_mask(self, index: int) -> np.ndarray:
-        """uint8 [H, W] {0, 1} at the image's own size."""
+        """Class indices, uint8 [H, W], at the image's own size."""
         if self.full_masks is not None:
             return self.full_masks[index]
         if self.masks is None:
@@ -129,6 +134,7 @@ class Dataset:
             full_masks=None if self.full_masks is None else pick(self.full_masks),
             names=pick(self.names),
             groups=pick(self.groups),
+            volumes=pick(self.volumes),
             spacings=pick(self.spacings),
             sources=pick(self.sources),
             full_shapes=pick(self.full_shapes),
@@ -144,18 +150,22 @@ def load_split(
     weak: WeakOptions | None = WeakOptions(),  # noqa: B008 (frozen)
     mask_threshold: float | None = None,
     mask_value: int | None = None,
+    classes: int | None = None,
     mask_suffix: str = "",
     slices: Slices = "auto",
     patients: str | None = None,
+    volumes: str | None = None,
     limit: int | None = None,
 ) -> Dataset:
     """Reads ``ROOT/split``: images, masks and weak labels (``weak=None``: without labels).
 
     Masks may be missing as a whole where ``weak/`` has the labels: then ``masks`` is None.
-    ``mask_threshold``: the object is where a mask exceeds it; ``mask_value``: where it equals it.
+    ``mask_threshold``: the object is where a mask exceeds it; ``mask_value``: where it equals it;
+    ``classes``: masks and weak labels hold class indices 0 to ``classes - 1``.
     ``mask_suffix``: what the names of masks have behind those of the images. ``slices``: the axis
     of a volume's slices. ``patients``: a regular expression whose first group (or whole match) in
-    the file's stem names the patient. ``limit``: only the first so many files.
+    the file's stem names the patient; ``volumes``: likewise the volume that a flat file is a slice
+    of (default: the patient). ``limit``: only the first so many files.
 
     Labels made from masks are made at the image's own size, where the recipe's 10 iterations
     mean what they were published for, then brought to the working size without losing an image's
@@ -163,9 +173,12 @@ def load_split(
     loss counts.
 
     Raises:
-        UserError: a missing, unreadable, empty or mismatching file or folder; the message names
-            it and says what to do.
+        UserError: a missing, unreadable, empty or mismatching file or folder, or labels that leave
+            a class out; the message names it and says what to do.
     """
+    reader = MaskReader(mask_threshold, mask_value, classes)
+    if weak is not None and classes is not None:
+        weak.check_classes(classes)
     folder = split_folder(Path(root), split, masks)
     image_paths = list_images(folder, masks, mask_suffix)
     mask_paths = partners(image_paths, folder / masks, "mask", mask_suffix)
@@ -185,42 +198,34 @@ def load_split(
             + ("; name the folder of masks with --masks" if found else "")
         )
 
-    parts = _Parts(size=size, slices=slices)
+    parts = _Parts(size=size, slices=slices, classes=classes)
     guesses = Guesses()
     full_weak: list[np.ndarray] = []
-    object_values: dict[float, Path] = {}
     for stem in list(image_paths)[:limit]:
         image = guesses.note(read_image(image_paths[stem], slices=slices))
-        group = patient(stem, patients)
+        groups = patient(stem, patients), patient(stem, volumes or patients, "volumes")
         mask = None
         if mask_paths is not None:
             file = guesses.note(read_partner(mask_paths[stem], "mask", image, slices))
-            mask, value = binary_mask(file, mask_threshold, mask_value)
-            if value is not None:
-                object_values.setdefault(value, file.path)
+            mask = reader.read(file)
         if weak_paths is not None:
             weak_file = guesses.note(read_partner(weak_paths[stem], "weak", image, slices))
-            full_weak += list(_planes(weak_values(weak_file, weak)))
-        parts.add(stem, group, image, mask)
+            full_weak += list(_planes(weak_values(weak_file, weak, classes)))
+        parts.add(stem, groups, image, mask)
     guesses.tell()
-    one_object_value(object_values)
-    if mask_paths is not None:
-        some_object(object_values, mask_value, folder / masks, file)
+    reader.check(folder / masks)
 
     dataset = parts.dataset(folder)
     if weak is None:
         return dataset
     if weak_paths is not None:
-        if not any((labels == 1).any() for labels in full_weak):
-            raise UserError(
-                f"{folder / 'weak'}: no pixel holds the foreground's value {weak.foreground}; "
-                "for files of 0 and 255 that mark the foreground alone give weak.foreground 255 "
-                "and weak.unlabelled 0"
-            )
-    elif weak.ratio is None:
-        full_weak = weaken(dataset.full_masks, weak)
+        check_marked(full_weak, folder / "weak", weak, classes)
+        if dataset.masks is not None:
+            tell_unmasked(dataset.full_masks, folder / masks, classes)
     else:
-        full_weak = weaken(list(dataset.masks.numpy()), weak)
+        sources = dataset.full_masks if weak.ratio is None else list(dataset.masks.numpy())
+        full_weak = weaken(sources, weak, classes=classes)
+        check_marked(full_weak, folder / masks, weak, classes, made=True)
     dataset.weak_labels = torch.from_numpy(np.stack([resize_weak(w, size) for w in full_weak]))
     return dataset
 
@@ -253,7 +258,8 @@ def load_images(
     parts, guesses = _Parts(size=size, slices=slices), Guesses()
     for stem in list(paths)[:limit]:
         image = guesses.note(read_image(paths[stem], slices=slices))
-        parts.add(stem, patient(stem, patients), image, None)
+        group = patient(stem, patients)
+        parts.add(stem, (group, group), image, None)
     guesses.tell()
     return parts.dataset(folder)
 
@@ -289,15 +295,21 @@ class _Parts:
 
     size: int
     slices: Slices
+    classes: int | None = None
     images: list[Tensor] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
+    volumes: list[str] = field(default_factory=list)
     masks: list[np.ndarray] = field(default_factory=list)
     spacings: list = field(default_factory=list)
     sources: list = field(default_factory=list)
     shapes: list = field(default_factory=list)
 
-    def add(self, stem: str, group: str, image: ImageFile, mask: np.ndarray | None) -> None:
+    def add(
+        self, stem: str, groups: tuple[str, str], image: ImageFile, mask: np.ndarray | None
+    ) -> None:
+        """Takes a file; ``groups``: its patient and, if it is a slice, the volume it is of."""
+        group, volume = groups
         planes = resize_image(to_unit_range(image.array), self.size)
         count = len(planes)
         self.images.append(planes)
@@ -305,6 +317,7 @@ class _Parts:
         self.names += [stem if z is None else f"{stem}_z{z:03d}" for z in planes_of]
         self.sources += [Source(image.path, z, self.slices) for z in planes_of]
         self.groups += [group] * count
+        self.volumes += [image.path.name if image.is_volume else volume] * count
         self.spacings += [image.spacing] * count
         self.shapes += [tuple(image.array.shape[:2])] * count
         if mask is not None:
@@ -317,6 +330,8 @@ class _Parts:
             images=torch.cat(self.images),
             names=self.names,
             groups=self.groups,
+            volumes=self.volumes,
+            classes=self.classes,
             masks=torch.from_numpy(np.stack(resized)) if resized else None,
             spacings=self.spacings,
             sources=self.sources,

@@ -8,14 +8,15 @@ the file is refused rather than guessed at.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import HarnessWarning, UserError
 from .formats import ImageFile
-from .options import UNLABELLED, WeakOptions
+from .options import UNLABELLED, WeakOptions, refuse_two_readings
 from .pictures import values_of
 
 Decode = Callable[[np.ndarray], "np.ndarray | None"]
@@ -32,16 +33,20 @@ def whole(array: np.ndarray) -> np.ndarray:
     return nearest
 
 
-def class_indices(file: ImageFile, decode: Decode) -> np.ndarray | None:
+_ONE_OBJECT = ", or choose the object by --mask-value"
+
+
+def class_indices(file: ImageFile, decode: Decode, advice: str = "") -> np.ndarray | None:
     """Labels that ``decode`` makes of the file, whichever way its values are written.
 
-    Returns None where no reading makes sense. Raises UserError where two do and differ.
+    Returns None where no reading makes sense. Raises UserError where two do and differ;
+    ``advice``: what else can be done then.
     """
-    return _agreed(file, file.readings, decode)
+    return _agreed(file, file.readings, decode, advice)
 
 
 def _agreed(
-    file: ImageFile, readings: Mapping[str, np.ndarray], decode: Decode
+    file: ImageFile, readings: Mapping[str, np.ndarray], decode: Decode, advice: str
 ) -> np.ndarray | None:
     found = {}
     for name, array in readings.items():
@@ -53,7 +58,6 @@ def _agreed(
     (name, labels), *others = found.items()
     for other, different in others:
         if not np.array_equal(labels, different):
-            advice = "" if file.role == "weak" else ", or choose the object by --mask-value"
             raise UserError(
                 f"{file.path}: its {name} and its {other} mean different labels "
                 f"({_count(labels)} and {_count(different)} pixels of the object); save it as grey "
@@ -93,19 +97,21 @@ def binary_mask(
     the value exceeds it, with ``value`` where it equals it. Raises UserError that names the file
     and its values.
     """
-    if value is not None and threshold is not None:
-        raise UserError("mask_threshold and mask_value both choose the object; give one of them")
+    refuse_two_readings(threshold, value, None)
     if value is not None:
         mask = _of_value(file, value)
         return mask, float(value) if mask.any() else None
     if threshold is not None:
-        return _agreed(file, file.graded, lambda a: (a > threshold).astype(np.uint8)), None
-    mask = class_indices(file, _two_values)
+        above = _agreed(
+            file, file.graded, lambda array: (array > threshold).astype(np.uint8), _ONE_OBJECT
+        )
+        return above, None
+    mask = class_indices(file, _two_values, _ONE_OBJECT)
     if mask is None:
         raise UserError(
             f"{file.path}: a mask holds 0 and one other value, this one holds {describe(file)}; "
             "paint one object per mask, or choose it by --mask-value V (object: value V) or "
-            "--mask-threshold T (object: value > T)"
+            "--mask-threshold T (object: value > T); for several classes give --classes N"
         )
     return mask, _object_value(file)
 
@@ -144,16 +150,76 @@ def _of_value(file: ImageFile, value: int) -> np.ndarray:
     return (whole(array) == value).astype(np.uint8)
 
 
-def weak_values(file: ImageFile, options: WeakOptions) -> np.ndarray:
-    """Weak label file to uint8 {0 background, 1 foreground, 255 unlabelled}.
+def class_mask(file: ImageFile, classes: int) -> np.ndarray:
+    """Mask file of class indices to uint8 in 0 to ``classes - 1``.
+
+    Raises UserError for any other value; it names the file and its values.
+    """
+
+    def decode(array: np.ndarray) -> np.ndarray | None:
+        inside = np.isin(values_of(array), np.arange(classes)).all()
+        return array.astype(np.uint8) if inside else None
+
+    mask = class_indices(file, decode)
+    if mask is None:
+        raise UserError(
+            f"{file.path}: with --classes {classes} a mask holds class indices 0 (background) to "
+            f"{classes - 1}, this one holds {describe(file)}; give the number of classes, the "
+            "background counted, or renumber the mask"
+        )
+    return mask
+
+
+class MaskReader:
+    """Reads the masks of a data set and keeps what only all of them together tell.
+
+    Args:
+        threshold: the object is where a mask exceeds it.
+        value: the object is where a mask equals it.
+        classes: masks hold class indices below this number; None: one object.
+
+    Raises:
+        UserError: two of them are given.
+    """
+
+    def __init__(
+        self,
+        threshold: float | None = None,
+        value: int | None = None,
+        classes: int | None = None,
+    ):
+        refuse_two_readings(threshold, value, classes)
+        self.threshold, self.value, self.classes = threshold, value, classes
+        self._values: dict[float, Path] = {}
+        self._last: ImageFile | None = None
+
+    def read(self, file: ImageFile) -> np.ndarray:
+        """The mask in a file: uint8, 0 background, 1 (or the class indices) objects."""
+        self._last = file
+        if self.classes is not None:
+            return class_mask(file, self.classes)
+        mask, value = binary_mask(file, self.threshold, self.value)
+        if value is not None:
+            self._values.setdefault(value, file.path)
+        return mask
+
+    def check(self, folder: Path) -> None:
+        """Raises UserError if the files of ``folder`` mark the object by different values, or if
+        none of them holds the value that was asked for."""
+        if self.classes is not None:
+            return
+        one_object_value(self._values)
+        if self._last is not None:
+            some_object(self._values, self.value, folder, self._last)
+
+
+def weak_values(file: ImageFile, options: WeakOptions, classes: int | None = None) -> np.ndarray:
+    """Weak label file to uint8 {0 background, 1 foreground, 255 unlabelled}; with ``classes`` to
+    class indices and 255.
 
     The options say which values stand for them. Raises UserError for any other value.
     """
-    codes = {
-        **dict.fromkeys(options.background_values, 0),
-        options.foreground: 1,
-        options.unlabelled: UNLABELLED,
-    }
+    codes = _class_codes(options, classes) if classes is not None else _binary_codes(options)
 
     def decode(array: np.ndarray) -> np.ndarray | None:
         values = values_of(array)
@@ -165,14 +231,33 @@ def weak_values(file: ImageFile, options: WeakOptions) -> np.ndarray:
         return labels
 
     labels = class_indices(file, decode)
-    if labels is None:
-        background = ", ".join(map(str, options.background_values)) or "no value"
+    if labels is not None:
+        return labels
+    if classes is not None:
         raise UserError(
-            f"{file.path}: weak labels hold {background} (background), {options.foreground} "
-            f"(foreground) and {options.unlabelled} (unlabelled), this file holds "
-            f"{describe(file)}; weak.background, weak.foreground and weak.unlabelled name others"
+            f"{file.path}: with --classes {classes} weak labels hold class indices 0 (background) "
+            f"to {classes - 1} and {options.unlabelled} (unlabelled), this file holds "
+            f"{describe(file)}; --ignore-index names another value of unlabelled pixels"
         )
-    return labels
+    background = ", ".join(map(str, options.background_values)) or "no value"
+    raise UserError(
+        f"{file.path}: weak labels hold {background} (background), {options.foreground} "
+        f"(foreground) and {options.unlabelled} (unlabelled), this file holds "
+        f"{describe(file)}; weak.background, weak.foreground and weak.unlabelled name others; "
+        "for several classes give --classes N"
+    )
+
+
+def _binary_codes(options: WeakOptions) -> dict[int, int]:
+    return {
+        **dict.fromkeys(options.background_values, 0),
+        options.foreground: 1,
+        options.unlabelled: UNLABELLED,
+    }
+
+
+def _class_codes(options: WeakOptions, classes: int) -> dict[int, int]:
+    return {**{index: index for index in range(classes)}, options.unlabelled: UNLABELLED}
 
 
 def one_object_value(found: dict[float, Path]) -> None:
@@ -194,4 +279,57 @@ def some_object(found: dict[float, Path], value: int | None, folder: Path, file:
         raise UserError(
             f"{folder}: no mask holds the value {value} that --mask-value names; "
             f"{file.path.name} holds {describe(file)}"
+        )
+
+
+def check_marked(
+    labels: Sequence[np.ndarray],
+    folder: Path,
+    options: WeakOptions,
+    classes: int | None = None,
+    made: bool = False,
+) -> None:
+    """The weak labels of a training set mark every object class somewhere; else UserError, since
+    nothing could teach that class. With several classes a warning tells if a folder of labels
+    leaves the background unmarked.
+
+    ``made``: the labels were made from the masks in ``folder``, which hold no background label.
+    """
+    marked = set().union(*(values_of(label).tolist() for label in labels)) - {UNLABELLED}
+    missing = [index for index in range(1, classes or 2) if index not in marked]
+    if classes is None and missing and not made:
+        raise UserError(
+            f"{folder}: no pixel holds the foreground's value {options.foreground}; "
+            "for files of 0 and 255 that mark the foreground alone give weak.foreground 255 "
+            "and weak.unlabelled 0"
+        )
+    if classes is None:
+        return
+    if missing:
+        held = ", ".join(map(str, sorted(marked))) or "none"
+        raise UserError(
+            f"{folder}: no {'mask' if made else 'label'} of the training images holds class "
+            f"{missing[0]} of --classes {classes} (classes there: {held}), so nothing would teach "
+            "it; give the number of classes that there are, or images that show it"
+        )
+    if 0 not in marked and not made:
+        warnings.warn(
+            f"{folder}: no label marks the background (class 0): the labels alone would let the "
+            "objects fill the image; mark some of it",
+            HarnessWarning,
+            stacklevel=2,
+        )
+
+
+def tell_unmasked(masks: Sequence[np.ndarray], folder: Path, classes: int | None) -> None:
+    """Warns of classes that are labelled and that no training mask shows: they have no size bounds
+    and no reference masks."""
+    found = set().union(*(values_of(mask).tolist() for mask in masks))
+    missing = [str(index) for index in range(1, classes or 1) if index not in found]
+    if missing:
+        warnings.warn(
+            f"{folder}: no training mask shows class {', '.join(missing)}: no term on sizes and no "
+            "reference mask will speak of it",
+            HarnessWarning,
+            stacklevel=2,
         )

@@ -12,6 +12,9 @@ from ..errors import UserError
 UNLABELLED = 255
 """Weak label of a pixel that no loss looks at."""
 
+MOST_CLASSES = 255
+"""Of indices that fit beside 255, the background counted."""
+
 ReferenceKind = Literal["own_weak", "unpaired", "paired", "folder", "augmented"]
 
 Slices = Literal["auto", "first", "last"]
@@ -20,9 +23,21 @@ Slices = Literal["auto", "first", "last"]
 Strategy = Literal["auto", "erosion", "disc", "centroid_disc", "box", "scribble"]
 
 
+def refuse_two_readings(threshold: float | None, value: int | None, classes: int | None) -> None:
+    """UserError if two options say how a mask is to be read."""
+    if value is not None and threshold is not None:
+        raise UserError("mask_threshold and mask_value both choose the object; give one of them")
+    for name, given in (("mask_threshold", threshold), ("mask_value", value)):
+        if classes is not None and given is not None:
+            raise UserError(
+                f"{name} chooses one object, classes reads all of them; give one of the two"
+            )
+
+
 def reading_options(config: Any) -> dict[str, Any]:
     """The options of a training that :func:`~.dataset.load_split` takes for either split."""
-    names = ("masks", "mask_threshold", "mask_value", "mask_suffix", "slices", "size", "patients")
+    names = ("masks", "mask_threshold", "mask_value", "classes", "mask_suffix", "slices", "size")
+    names += ("patients", "volumes")
     return {name: getattr(config, name) for name in names}
 
 
@@ -61,6 +76,22 @@ class WeakOptions:
         if isinstance(self.background, list):  # as YAML has it
             object.__setattr__(self, "background", tuple(self.background))
         self.check()
+
+    def check_classes(self, classes: int) -> None:
+        """Refuse codes of one object where files hold class indices; raises UserError."""
+        for name in ("foreground", "background"):
+            if getattr(self, name) != getattr(WeakOptions, name):
+                raise UserError(
+                    f"weak.{name} is the code of one object; with classes the files in weak/ hold "
+                    "class indices"
+                )
+        if 0 < self.unlabelled < classes:
+            raise UserError(
+                f"weak.unlabelled (--ignore-index) is {self.unlabelled}, which is a class of "
+                f"{classes}; files that leave the background out have 0"
+            )
+        if self.strategy == "box":
+            raise UserError("weak.strategy box: boxes of several classes overlap; choose another")
 
     def check(self) -> None:
         """Refuse what makes no weak labels; raises UserError."""

@@ -220,16 +220,19 @@ class Guesses:
                 )
 
 
-def patient(stem: str, pattern: str | None) -> str:
-    """The first group of ``pattern`` in the stem, or the whole match; None: the stem itself."""
+def patient(stem: str, pattern: str | None, option: str = "patients") -> str:
+    """The first group of ``pattern`` in the stem, or the whole match; None: the stem itself.
+
+    ``option``: what the pattern is called in a message.
+    """
     if pattern is None:
         return stem
     try:
         match = re.search(unicodedata.normalize("NFC", pattern), stem)
     except re.error as error:
-        raise UserError(f"patients: {pattern!r} is not a regular expression ({error})") from error
+        raise UserError(f"{option}: {pattern!r} is not a regular expression ({error})") from error
     if match is None:
-        raise UserError(f"patients: {pattern!r} finds nothing in the file name {stem!r}")
+        raise UserError(f"{option}: {pattern!r} finds nothing in the file name {stem!r}")
     return match.group(1) if match.groups() and match.group(1) else match.group(0)
 
 

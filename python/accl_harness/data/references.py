@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from ..errors import UserError
 from .dataset import Dataset
 from .formats import read_image, refuse_full, write_mask
-from .labels import binary_mask, one_object_value, some_object
+from .labels import MaskReader
 from .mask_bank import make_masks
 from .options import MaskBankOptions, ReferenceKind, Slices
 from .pairing import Guesses, list_files, name_of, unique_names
@@ -132,9 +132,12 @@ def read_masks(
     mask_value: int | None = None,
     slices: Slices = "auto",
     *,
+    classes: int | None = None,
     binary_too: bool = False,
 ) -> dict[str, np.ndarray]:
     """Masks of a folder (or of one file), uint8 [H, W] {0, 1} at their own size, by name.
+
+    With ``classes`` they hold class indices below this number.
 
     Volumes are sliced (``stem_z012``); masks without an object are left out, since a reference
     shows one. ``binary_too``: where no file holds ``mask_value``, take masks of 0 and one other
@@ -145,20 +148,18 @@ def read_masks(
     guesses = Guesses()
     files = [guesses.note(read_image(path, "mask", slices)) for path in paths.values()]
     guesses.tell()
-    read = [binary_mask(file, mask_threshold, mask_value) for file in files]
-    if binary_too and mask_value is not None and not any(mask.any() for mask, _ in read):
-        read, mask_value = [binary_mask(file) for file in files], None
-    values: dict[float, Path] = {}
+    reader = MaskReader(mask_threshold, mask_value, classes)
+    read = [reader.read(file) for file in files]
+    if binary_too and mask_value is not None and not any(mask.any() for mask in read):
+        reader = MaskReader()
+        read = [reader.read(file) for file in files]
+    reader.check(source)
     names, origins, masks = [], [], []
-    for name, file, (mask, value) in zip(paths, files, read, strict=True):
-        if value is not None:
-            values.setdefault(value, file.path)
+    for name, file, mask in zip(paths, files, read, strict=True):
         planes = np.moveaxis(np.atleast_3d(mask), -1, 0)
         masks += [plane.copy() for plane in planes]
         names += [f"{name}_z{z:03d}" for z in range(len(planes))] if file.is_volume else [name]
         origins += [file.path] * len(planes)
-    one_object_value(values)
-    some_object(values, mask_value, source, files[0])
     unique_names(names, origins)
     found = {name: mask for name, mask in zip(names, masks, strict=True) if mask.any()}
     if not found:

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from ..errors import UserError
 from .formats import output_path, read_image, refuse_full, write_labels
-from .labels import binary_mask, one_object_value, some_object
+from .labels import MaskReader
 from .options import UNLABELLED, Slices, WeakOptions
 from .pairing import Guesses, list_files
 from .topology import count_parts, thin
@@ -32,9 +32,15 @@ def weak_labels(mask: np.ndarray, options: WeakOptions | None = None, index: int
 
 
 def weaken(
-    masks: Sequence[np.ndarray], options: WeakOptions | None = None, first: int = 0
+    masks: Sequence[np.ndarray],
+    options: WeakOptions | None = None,
+    first: int = 0,
+    classes: int | None = None,
 ) -> list[np.ndarray]:
     """Weak labels of a data set, see :func:`weak_labels`; ``ratio`` is met over all of them.
+
+    ``classes``: masks and labels hold class indices below this number; each class is an object of
+    its own, and the background stays unlabelled.
 
     Raises UserError if the ratio asks for more pixels than the objects have, or for fewer than
     one an object (than its closed lines, with ``keep_topology``).
@@ -42,14 +48,27 @@ def weaken(
     options = options or WeakOptions()
     if options.strategy == "scribble":
         raise UserError("weak.strategy: scribbles are read from weak/, they cannot be made")
-    objects = [np.asarray(mask) != 0 for mask in masks]
+    if classes is not None:
+        options.check_classes(classes)
+    kinds = max((classes or 1) - 1, 1)
+    objects = [part for mask in masks for part in _objects(np.asarray(mask), classes)]
     if options.ratio is not None:
-        chosen = _to_ratio(objects, options, first)
+        pixels = sum(np.size(mask) for mask in masks)
+        chosen = _to_ratio(objects, options, first * kinds, pixels)
     else:
         chosen = [
-            _one(mask, options, first + i) if mask.any() else mask for i, mask in enumerate(objects)
+            _one(mask, options, first * kinds + i) if mask.any() else mask
+            for i, mask in enumerate(objects)
         ]
-    return [np.where(labelled, 1, UNLABELLED).astype(np.uint8) for labelled in chosen]
+    labels = [np.full(np.shape(mask), UNLABELLED, np.uint8) for mask in masks]
+    for i, labelled in enumerate(chosen):
+        labels[i // kinds][labelled] = i % kinds + 1
+    return labels
+
+
+def _objects(mask: np.ndarray, classes: int | None) -> list[np.ndarray]:
+    """The objects of a mask one by one, bool [H, W]: of several classes each foreground class."""
+    return [mask != 0] if classes is None else [mask == index for index in range(1, classes)]
 
 
 def count_labelled(labels: Sequence[np.ndarray], names: Sequence[str]) -> dict[str, object]:
@@ -70,6 +89,7 @@ def write_weak_labels(
     mask_threshold: float | None = None,
     mask_value: int | None = None,
     slices: Slices = "auto",
+    classes: int | None = None,
 ) -> dict[str, object]:
     """``accl weaken MASKS OUT``: weak label files (0, 1, 255) for a folder of masks.
 
@@ -81,16 +101,12 @@ def write_weak_labels(
     guesses = Guesses()
     files = [guesses.note(read_image(path, "mask", slices)) for path in paths.values()]
     guesses.tell()
+    reader = MaskReader(mask_threshold, mask_value, classes)
     planes: list[np.ndarray] = []
-    object_values: dict[float, Path] = {}
     for file in files:
-        mask, value = binary_mask(file, mask_threshold, mask_value)
-        if value is not None:
-            object_values.setdefault(value, file.path)
-        planes += list(np.moveaxis(np.atleast_3d(mask), -1, 0))
-    one_object_value(object_values)
-    some_object(object_values, mask_value, Path(masks), files[0])
-    labels = iter(weaken(planes, options))
+        planes += list(np.moveaxis(np.atleast_3d(reader.read(file)), -1, 0))
+    reader.check(Path(masks))
+    labels = iter(weaken(planes, options, classes=classes))
     written = []
     for file in files:
         depth = file.array.shape[2] if file.is_volume else 1
@@ -152,8 +168,10 @@ def _distance_to_centre(mask: np.ndarray, options: WeakOptions, index: int) -> n
     return np.hypot(rows - centre[0], columns - centre[1])
 
 
-def _to_ratio(objects: list[np.ndarray], options: WeakOptions, first: int) -> list[np.ndarray]:
-    total = sum(mask.size for mask in objects)
+def _to_ratio(
+    objects: list[np.ndarray], options: WeakOptions, first: int, total: int
+) -> list[np.ndarray]:
+    """``total``: the pixels that the ratio is a share of."""
     target = round(options.ratio * total)
     areas = np.array([np.count_nonzero(mask) for mask in objects])
     present = np.flatnonzero(areas)
