@@ -103,6 +103,14 @@ def evaluate(parser: Any, words: Sequence[str]) -> None:
         help="Names of masks have this behind those of images; default: the training's.",
     )
     _reading_arguments(parser, default="default: the training's on its own data", slices=None)
+    for name, what in (("patients", "patient"), ("volumes", "volume that the file is a slice of")):
+        parser.add_argument(
+            f"--{name}",
+            type=str | None,
+            default=None,
+            help=f"The first group of this regular expression is the {what}, in a file's name; "
+            "default: the training's if it finds something in all names.",
+        )
     parser.add_argument(
         "--out", type=str | None, default=None, help="Scores go here; default: into the run."
     )

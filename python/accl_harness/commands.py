@@ -123,6 +123,8 @@ def _evaluate(options: Any) -> None:
         mask_threshold=options.mask_threshold,
         mask_value=options.mask_value,
         slices=options.slices,
+        patients=options.patients,
+        volumes=options.volumes,
         out=options.out,
     )
 

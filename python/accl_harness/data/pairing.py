@@ -6,6 +6,7 @@ import os
 import re
 import unicodedata
 import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -234,6 +235,12 @@ def patient(stem: str, pattern: str | None, option: str = "patients") -> str:
     if match is None:
         raise UserError(f"{option}: {pattern!r} finds nothing in the file name {stem!r}")
     return match.group(1) if match.groups() and match.group(1) else match.group(0)
+
+
+def finds_in_all(pattern: str, stems: Iterable[str]) -> bool:
+    """Whether a regular expression finds something in each of the stems."""
+    found = re.compile(unicodedata.normalize("NFC", pattern))
+    return all(found.search(stem) for stem in stems)
 
 
 def unique_names(names: list[str], paths: list[Path]) -> None:

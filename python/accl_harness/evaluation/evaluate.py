@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..data.options import Slices
-from ..data.pixels import resize_mask
 from ..errors import UserError
 from ..run import ScoreFolder
 from ..versions import versions
-from .metrics import (
-    ImageScores,
-    mean,
-    mean_pairwise_dsc,
-    score_image,
-    summarize,
-    volume_dice,
-)
+from .metrics import ImageScores
 from .predict import predict_masks, write_predictions
+from .scores import score_dataset
 
 SAME_MASK = "the predictions hardly differ from image to image"
 
@@ -32,12 +25,12 @@ class Evaluation:
 
     Attributes:
         metrics: content of metrics.json.
-        per_image: image name -> its scores.
-        masks: predicted masks at each image's own size, uint8 {0, 1}, in the data set's order.
+        per_image: foreground class -> the scores of each image, in the data set's order.
+        masks: predicted masks at each image's own size, uint8 class indices, in the same order.
     """
 
     metrics: dict
-    per_image: dict[str, ImageScores]
+    per_image: dict[int, list[ImageScores]]
     masks: list[np.ndarray]
 
     def write(self, folder: ScoreFolder, dataset, draw: Callable[[], None]) -> None:
@@ -49,15 +42,21 @@ class Evaluation:
             draw: called before the end is marked; it makes the figures.
         """
         write_predictions(dataset, self.masks, folder.predictions)
-        columns = ["name", *(field.name for field in fields(ImageScores))]
-        rows = ({"name": name, **asdict(scores)} for name, scores in self.per_image.items())
-        folder.save_per_image(columns, rows)
+        rows = list(self._rows(dataset))
+        folder.save_per_image(list(rows[0]), rows)
         draw()
         folder.save_metrics(self.metrics)
 
+    def _rows(self, dataset) -> Iterator[dict]:
+        """Of per_image.csv: one for each image and, with classes, class."""
+        for position, name in enumerate(dataset.names):
+            for index, scores in self.per_image.items():
+                of_class = {} if dataset.classes is None else {"class": index}
+                yield {"name": name, **of_class, **asdict(scores[position])}
+
 
 def score_run(trained, dataset, facts: Mapping) -> Evaluation:
-    """Scores a `training.TrainedRun` on `dataset` at each image's own size (threshold 0.5).
+    """Scores a `training.TrainedRun` on `dataset` at each image's own size.
 
     Args:
         trained: network and options.
@@ -71,15 +70,23 @@ def score_run(trained, dataset, facts: Mapping) -> Evaluation:
         `dsc_interval` (bootstrap, 95 %, over images), `images`, `images_with_distances`,
         `mean_pairwise_dsc` and `mean_pairwise_dsc_of_masks` (between the predictions or masks of
         different images), `dsc_3d` and `dsc_3d_per_volume` (where images are slices of volumes).
+        With classes every score is the mean over the foreground classes and has its parts beside
+        it, `dsc_per_class` and so on (see :func:`.scores.score_dataset`).
         Scores 0 to 1, undefined values None.
 
     Raises:
-        UserError: the data set has no masks.
+        UserError: the data set has no masks, or they hold other classes than the run's.
     """
     if dataset.masks is None:
         raise UserError("evaluate: wanted images with masks, the data set has none")
     config = trained.config
+    if dataset.classes != config.classes:
+        raise UserError(
+            f"evaluate: wanted masks read with classes {config.classes}, which the run was trained "
+            f"with, got classes {dataset.classes}"
+        )
     masks = list(predict_masks(trained, dataset))
+    scores = score_dataset(masks, dataset)
     metrics = {
         "method": config.method,
         "seed": config.seed,
@@ -91,13 +98,12 @@ def score_run(trained, dataset, facts: Mapping) -> Evaluation:
         "bounds": None,
         "warnings": [],
         **facts,
-        **score_dataset(masks, dataset),
+        **scores.metrics,
         "versions": versions(),
     }
-    per_image = metrics.pop("per_image")
     metrics["warnings"] = [w for w in metrics["warnings"] if not w.startswith(SAME_MASK)]
     metrics["warnings"] += same_mask_warning(metrics)
-    return Evaluation(metrics, per_image, masks)
+    return Evaluation(metrics, scores.per_image, masks)
 
 
 def same_mask_warning(metrics: Mapping) -> list[str]:
@@ -111,34 +117,6 @@ def same_mask_warning(metrics: Mapping) -> list[str]:
     ]
 
 
-def score_dataset(masks: list[np.ndarray], dataset) -> dict:
-    """Scores predicted full-size `masks` (uint8 {0, 1}) against the data set's own.
-
-    Distances are in mm only when every image has a spacing; otherwise all are in pixels.
-    """
-    truths = [np.asarray(dataset.full_mask(i)) for i in range(len(dataset.names))]
-    in_mm = all(spacing is not None for spacing in dataset.spacings)
-    scores = [
-        score_image(mask, truth, spacing if in_mm else None)
-        for mask, truth, spacing in zip(masks, truths, dataset.spacings, strict=True)
-    ]
-    volumes = _volumes(dataset)
-    per_volume = volume_dice(
-        {name: [masks[i] for i in indices] for name, indices in volumes.items()},
-        {name: [truths[i] for i in indices] for name, indices in volumes.items()},
-    )
-    return {
-        **summarize(scores),
-        "distance_unit": "mm" if in_mm else "pixels",
-        "dsc_per_image": dict(zip(dataset.names, (score.dsc for score in scores), strict=True)),
-        "mean_pairwise_dsc": mean_pairwise_dsc([resize_mask(mask, dataset.size) for mask in masks]),
-        "mean_pairwise_dsc_of_masks": mean_pairwise_dsc(dataset.masks.numpy()),
-        "dsc_3d": mean(per_volume.values()),
-        "dsc_3d_per_volume": per_volume or None,
-        "per_image": dict(zip(dataset.names, scores, strict=True)),
-    }
-
-
 def load_test(
     config,
     data: Path | None = None,
@@ -149,34 +127,40 @@ def load_test(
     mask_value: int | None = None,
     mask_suffix: str | None = None,
     slices: Slices | None = None,
+    patients: str | None = None,
+    volumes: str | None = None,
 ):
     """The data set that a run of `config` is scored on, without weak labels.
 
-    The options stand in for the training's own. Which value of a mask is the object, and the
-    pattern that tells patients apart, count on the training's data alone.
+    The options stand in for the training's own. Which value of a mask is the object counts on the
+    training's data alone; the patterns that tell patients and volumes apart count on other data as
+    well if they find something in every file name there. The classes are the network's.
     """
     from ..data.dataset import load_split
+    from ..data.pairing import finds_in_all, list_images, split_folder
 
+    root = data if data is not None else config.data
+    masks = masks or config.masks
+    mask_suffix = config.mask_suffix if mask_suffix is None else mask_suffix
     if data is None and mask_threshold is None and mask_value is None:
         mask_threshold, mask_value = config.mask_threshold, config.mask_value
+    patterns = {"patients": patients, "volumes": volumes}
+    for name, given in patterns.items():
+        trained = getattr(config, name)
+        if given is None and trained is not None:
+            stems = list_images(split_folder(Path(root), split, masks), masks, mask_suffix)
+            if data is None or finds_in_all(trained, stems):
+                patterns[name] = trained
     return load_split(
-        data if data is not None else config.data,
+        root,
         split,
-        masks=masks or config.masks,
+        masks=masks,
         size=config.size,
         weak=None,
         mask_threshold=mask_threshold,
         mask_value=mask_value,
-        mask_suffix=config.mask_suffix if mask_suffix is None else mask_suffix,
+        classes=config.classes,
+        mask_suffix=mask_suffix,
         slices=slices or config.slices,
-        patients=config.patients if data is None else None,
+        **patterns,
     )
-
-
-def _volumes(dataset) -> dict[str, list[int]]:
-    """Volume (or patient, where the images are single slices) -> its images; {} without any."""
-    volumes: dict[str, list[int]] = {}
-    for index, (source, group) in enumerate(zip(dataset.sources, dataset.groups, strict=True)):
-        in_volume = source is not None and source.slice_index is not None
-        volumes.setdefault(source.path.name if in_volume else group, []).append(index)
-    return volumes if any(len(indices) > 1 for indices in volumes.values()) else {}

@@ -7,20 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch.nn import functional as F
 
-from ..data.formats import output_path, read_image, refuse_full, write_mask
+from ..classes import decide
+from ..data.formats import output_path, read_image, refuse_full, write_labels, write_mask
+from ..data.labels import class_mask
 from ..data.options import Slices
 
-THRESHOLD = 0.5
 CHUNK = 16
 
 
 def predict_masks(run, dataset) -> Iterator[np.ndarray]:
-    """Yields the predicted mask of each image of `dataset`, uint8 {0, 1} at its own size.
+    """Yields the predicted mask of each image of `dataset`, uint8 class indices at its own size.
 
-    Probabilities are resized bilinearly to the full size, then cut at 0.5.
+    Probabilities are resized bilinearly to the full size, then cut at 0.5; with classes the
+    highest one decides.
 
     Args:
         run: a `training.TrainedRun`.
@@ -32,23 +33,25 @@ def predict_masks(run, dataset) -> Iterator[np.ndarray]:
         probabilities = predict_probabilities(run, dataset.images[start : start + CHUNK]).float()
         for offset, probability in enumerate(probabilities.cpu()):
             size = tuple(dataset.full_shape(start + offset))
-            full = F.interpolate(probability[None], size=size, mode="bilinear")[0, 0]
-            yield (full > THRESHOLD).to(torch.uint8).numpy()
+            full = F.interpolate(probability[None], size=size, mode="bilinear")
+            yield decide(full)[0].numpy()
 
 
 def write_predictions(dataset, masks: list[np.ndarray], out: Path) -> list[Path]:
     """Writes `masks` under `out`, one file an input file, in the input's format and geometry.
 
-    A JPEG's or GIF's mask becomes a PNG (JPEG would blur it, GIF renumber it). The slices of a
-    volume go back into one volume of the input's shape; where only some of its slices were in the
-    data set the rest is background. Returns the files written.
+    Where the data set has classes the files hold the class indices as they are, else the object is
+    255 in pictures and 1 elsewhere. A JPEG's or GIF's mask becomes a PNG (JPEG would blur it, GIF
+    renumber it). The slices of a volume go back into one volume of the input's shape; where only
+    some of its slices were in the data set the rest is background. Returns the files written.
     """
     out.mkdir(parents=True, exist_ok=True)
+    write = write_mask if dataset.classes is None else write_labels
     written = []
     slices = defaultdict(list)
     for name, source, mask in zip(dataset.names, dataset.sources, masks, strict=True):
         if source is None:
-            written.append(write_mask(out / f"{name}.png", mask))
+            written.append(write(out / f"{name}.png", mask))
         else:
             slices[source.path].append((source, mask))
     for path, parts in slices.items():
@@ -59,19 +62,22 @@ def write_predictions(dataset, masks: list[np.ndarray], out: Path) -> list[Path]
                 array[..., source.slice_index] = mask
         else:
             array = parts[0][1]
-        written.append(write_mask(output_path(out, path), array, like=file))
+        written.append(write(output_path(out, path), array, like=file))
     return written
 
 
 def read_prediction(dataset, index: int, folder: Path) -> np.ndarray:
-    """The mask of image `index` that `write_predictions` left in `folder`; uint8 {0, 1}."""
+    """The mask of image `index` that `write_predictions` left in `folder`; uint8 class indices."""
     source = dataset.sources[index]
     if source is None:
-        return (read_image(folder / f"{dataset.names[index]}.png", "mask").array > 0).view(np.uint8)
-    array = read_image(output_path(folder, source.path), "mask", source.slices).array
-    if source.slice_index is not None:
-        array = array[..., source.slice_index]
-    return (array > 0).view(np.uint8)
+        file = read_image(folder / f"{dataset.names[index]}.png", "mask")
+    else:
+        file = read_image(output_path(folder, source.path), "mask", source.slices)
+    if dataset.classes is None:
+        mask = (file.array > 0).view(np.uint8)
+    else:
+        mask = class_mask(file, dataset.classes)
+    return mask if source is None or source.slice_index is None else mask[..., source.slice_index]
 
 
 def predict(run: Path, images: Path, out: Path, slices: Slices | None = None) -> list[Path]:
@@ -95,4 +101,5 @@ def predict(run: Path, images: Path, out: Path, slices: Slices | None = None) ->
     trained = load_run(run)
     config = trained.config
     dataset = load_images(images, size=config.size, slices=slices or config.slices)
+    dataset.classes = config.classes
     return write_predictions(dataset, list(predict_masks(trained, dataset)), out)

@@ -113,6 +113,8 @@ def evaluate(
     mask_value: int | None = None,
     mask_suffix: str | None = None,
     slices: Slices | None = None,
+    patients: str | None = None,
+    volumes: str | None = None,
     out: Path | None = None,
 ) -> dict:
     """`accl evaluate`: score a run on `data/split` and prints the scores.
@@ -127,6 +129,8 @@ def evaluate(
         mask_value: mask values equal to it are the object; None as for `mask_threshold`.
         mask_suffix: what the masks' names have behind the images'; None keeps the training's.
         slices: axis of a volume's slices; None keeps the training's.
+        patients, volumes: regular expressions that name the patient, the volume in a file's name;
+            None keeps the training's where they find something in every name.
         out: folder for metrics.json, per_image.csv and predictions/; None writes to
             `RUN/evaluation/<data>-<split>`, so the training's own metrics.json stays.
 
@@ -152,6 +156,8 @@ def evaluate(
         mask_value=mask_value,
         mask_suffix=mask_suffix,
         slices=slices,
+        patients=patients,
+        volumes=volumes,
     )
     digest = fingerprint(root, masks or config.masks)
     inside = Path(run) / "evaluation" / f"{folder_name(root)}-{split}"

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from .figures import LITERAL, METHOD_COLOURS, save, style
+from .overlays import class_colour, class_handles
 
 Rows = Sequence[Mapping[str, float]]
 
@@ -98,41 +99,58 @@ def _curve(axis, rows: Rows, column: str, colour: str) -> None:
 
 
 def score_plot(
-    dsc: Mapping[str, Sequence[Mapping[str, float]]],
+    dsc: Mapping[str, Sequence[Mapping[str, Mapping[str, float]]]],
     path: Path,
     *,
     labels: Mapping[str, str],
     colours: Mapping[str, str] = METHOD_COLOURS,
     beside: Mapping[str, float] | None = None,
+    of: str = "image",
     title: str = "",
 ) -> Path:
-    """Writes the DSC of every test image by method, with each seed's mean.
+    """Writes the DSC of every test image (or volume) by method, with each seed's mean.
 
     Args:
-        dsc: method -> for each seed, image name -> DSC (0 to 1).
+        dsc: method -> for each seed, name -> class -> DSC (0 to 1). Of several classes each has a
+            column in its colour, of one alone the column has the method's.
         beside: method -> the paper's DSC x100, drawn as a diamond.
+        of: what a dot is: an image or a volume.
     """
+    classes = list(next(iter(next(iter(dsc.values()))[0].values())))
     with style():
-        figure = Figure(figsize=(1.15 * len(dsc) + 1.6, 3.4), layout="constrained")
+        width = (1.15 if len(classes) == 1 else 0.6 + 0.35 * len(classes)) * len(dsc) + 1.6
+        figure = Figure(figsize=(width, 3.4), layout="constrained")
         axis = figure.subplots()
         for position, (method, seeds) in enumerate(dsc.items()):
-            colour = colours.get(method, "0.3")
-            # The spread to the side is fixed, so that the same scores give the same picture.
-            jitter = np.random.default_rng(0)
-            for scores in seeds:
-                values = 100 * np.array(list(scores.values()))
-                where = position + jitter.uniform(-0.28, 0.28, len(values))
-                axis.scatter(where, values, s=14, color=colour, alpha=0.4, linewidths=0)
-                axis.hlines(values.mean(), position - 0.36, position + 0.36, color=colour, lw=1.8)
+            for place, index in enumerate(classes):
+                alone = colours.get(method, "0.3")
+                colour = alone if len(classes) == 1 else class_colour(int(index))
+                middle = position + (place - (len(classes) - 1) / 2) * 0.8 / len(classes)
+                values = [[scores[index] for scores in by_name.values()] for by_name in seeds]
+                _dots(axis, middle, values, colour, 1 / len(classes))
             if beside and method in beside:
                 axis.plot(position, beside[method], "D", color="white", mec="black", ms=6)
         axis.set_xticks(range(len(dsc)), [labels.get(method, method) for method in dsc])
         axis.grid(axis="x", visible=False)
         axis.set_ylim(-3, 103)
         axis.set_ylabel("DSC x100")
-        note = "dot: a test image; line: a seed's mean" + ("; diamond: the paper" * bool(beside))
+        note = f"dot: a test {of}; line: a seed's mean" + ("; diamond: the paper" * bool(beside))
         axis.set_title(f"{title}\n{note}" if title else note)
+        if len(classes) > 1:
+            handles = class_handles(int(index) for index in classes)
+            figure.legend(handles=handles, loc="outside lower center", ncols=min(7, len(handles)))
         return save(figure, path)
+
+
+def _dots(axis, middle: float, seeds: Sequence[Sequence[float]], colour: str, width: float) -> None:
+    # The spread to the side is fixed, so that the same scores give the same picture.
+    jitter = np.random.default_rng(0)
+    for scores in seeds:
+        values = 100 * np.array(scores)
+        where = middle + width * jitter.uniform(-0.28, 0.28, len(values))
+        axis.scatter(where, values, s=14, color=colour, alpha=0.4, linewidths=0)
+        left, right = middle - 0.36 * width, middle + 0.36 * width
+        axis.hlines(values.mean(), left, right, color=colour, lw=1.8)
 
 
 def alpha_curve(

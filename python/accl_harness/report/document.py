@@ -18,7 +18,14 @@ from ..storage import folder_name, write_json, write_text
 from . import html, paper
 from .curves import score_plot, training_curves
 from .figures import METHOD_COLOURS, Case, drawn, panel, select_cases, worst_cases, worst_page
-from .table import Results, main_sheet, markdown_report, seed_sheet
+from .table import (
+    Results,
+    main_sheet,
+    markdown_report,
+    scored_unit,
+    scored_units,
+    seed_sheet,
+)
 
 PANEL_ROWS = 6
 WORST = 8
@@ -117,8 +124,8 @@ def draw(
     curves: dict[str, list] = {method: [] for method in results}
     for (method, _), folder in sorted(folders.items(), key=lambda item: item[0][1]):
         curves[method].append(Run(folder).curves())
-    every_image = {
-        method: [runs[seed]["dsc_per_image"] for seed in sorted(runs)]
+    units = {
+        method: [scored_units(runs[seed]) for seed in sorted(runs)]
         for method, runs in results.items()
     }
     named = {"labels": labels}
@@ -126,7 +133,9 @@ def draw(
         "panel": drawn(panel_of_methods, out / "panel.png"),
         "worst": drawn(worst_cases_by_method, out / "worst.png"),
         "curves": drawn(training_curves, curves, out / "curves.png", **named),
-        "scores": drawn(score_plot, every_image, out / "scores.png", **named, beside=beside),
+        "scores": drawn(
+            score_plot, units, out / "scores.png", **named, beside=beside, of=scored_unit(results)
+        ),
     }
 
 
@@ -147,6 +156,7 @@ def make_case(
         dataset.full_mask(index),
         {key: read_prediction(dataset, index, folder) for key, folder in folders.items()},
         {key: dsc[key][name] for key in folders},
+        dataset.classes,
     )
 
 

@@ -1,8 +1,4 @@
-"""Pictures of segmentations: the paper's qualitative panels (Figs. 4 to 6, 8 to 13).
-
-Colours are of Okabe and Ito's palette, which readers with any form of colour blindness can tell
-apart: what a method found rightly is green, what it added is vermilion, what it missed is blue.
-"""
+"""Pictures of segmentations: the paper's qualitative panels (Figs. 4 to 6, 8 to 13)."""
 
 from __future__ import annotations
 
@@ -15,14 +11,13 @@ from pathlib import Path
 
 import matplotlib.style
 import numpy as np
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ..errors import HarnessWarning
 from ..storage import printable, write_atomically
+from .overlays import draw_contours, grey, legend_handles, overlay
 
-RIGHT, ADDED, MISSED = "#009E73", "#D55E00", "#56B4E9"
 METHOD_COLOURS = {
     "weak_ce": "#999999",
     "partial_ce": "#E69F00",
@@ -34,7 +29,6 @@ METHOD_COLOURS = {
     "sccl_crf": "#B59F00",
     "accl_crf": "#D55E00",
 }
-OPACITY = 0.55
 TILE = 1.55  # inches
 DPI = 120
 
@@ -89,9 +83,10 @@ class Case:
 
     name: str
     image: np.ndarray  # [H, W], any real dtype
-    truth: np.ndarray  # [H, W] of 0 and 1
-    predictions: Mapping[str, np.ndarray]  # column -> [H, W] of 0 and 1
+    truth: np.ndarray  # [H, W] of class indices
+    predictions: Mapping[str, np.ndarray]  # column -> [H, W] of class indices
     dsc: Mapping[str, float] = field(default_factory=dict)  # column -> DSC, 0 to 1
+    classes: int | None = None  # None: 0 and 1, one object
 
 
 def select_cases(dsc: Mapping[str, Mapping[str, float]], count: int) -> list[str]:
@@ -109,37 +104,6 @@ def select_cases(dsc: Mapping[str, Mapping[str, float]], count: int) -> list[str
 def worst_cases(scores: Mapping[str, float], count: int) -> list[str]:
     """Names of the `count` images with the lowest DSC, the worst first."""
     return sorted(scores, key=lambda name: (scores[name], name))[:count]
-
-
-def grey(image: np.ndarray) -> np.ndarray:
-    """[H, W] of any real dtype as RGB float [H, W, 3] in 0 to 1, by the image's own range."""
-    image = np.asarray(image, dtype=np.float64)
-    low, high = np.percentile(image, [0.5, 99.5])
-    scaled = np.clip((image - low) / max(high - low, 1e-12), 0, 1)
-    return np.repeat(scaled[..., None], 3, axis=-1)
-
-
-def overlay(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """The image with right, added and missed pixels tinted; RGB float [H, W, 3] in 0 to 1."""
-    truth, prediction = np.asarray(truth, bool), np.asarray(prediction, bool)
-    picture = grey(image)
-    for where, colour in (
-        (truth & prediction, RIGHT),
-        (prediction & ~truth, ADDED),
-        (truth & ~prediction, MISSED),
-    ):
-        picture[where] = (1 - OPACITY) * picture[where] + OPACITY * np.array(to_rgb(colour))
-    return picture
-
-
-def _contour(axes, mask: np.ndarray, colour: str = "white") -> None:
-    # A frame of zeros closes the contour of an object that touches the border.
-    padded = np.pad(np.asarray(mask, dtype=float), 1)
-    if padded.any():
-        rows, columns = (np.arange(-1, size - 1) for size in padded.shape)
-        axes.contour(columns, rows, padded, levels=[0.5], colors=colour, linewidths=0.9)
-        height, width = np.shape(mask)
-        axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
 
 
 def panel(
@@ -165,8 +129,9 @@ def panel(
         shape = len(cases), 2 + len(columns)
         # Head and foot keep their height in inches whatever the number of rows.
         width = shape[1] * TILE + 0.3
-        legend_columns = 5 if width > 8 else 2
-        head, foot, side = 0.55 if title else 0.3, 0.15 + 0.2 * -(-5 // legend_columns), 0.3
+        handles, legend_columns = _legend(cases), 5 if width > 8 else 2
+        foot = 0.15 + 0.2 * -(-len(handles) // legend_columns)
+        head, side = 0.55 if title else 0.3, 0.3
         height = shape[0] * TILE + head + foot
         figure = Figure(figsize=(width, height))
         axes = figure.subplots(*shape, squeeze=False)
@@ -187,7 +152,7 @@ def panel(
             axis.title.set_fontweight("bold")
         if title:
             figure.suptitle(title, y=1 - 0.12 / height, va="top", fontsize=10.5, **LITERAL)
-        _legend(figure, legend_columns)
+        figure.legend(handles=handles, loc="lower center", ncols=legend_columns, fontsize=8)
         return save(figure, path)
 
 
@@ -219,7 +184,9 @@ def worst_page(
                 name = _short(case.name, 24)
                 axis.set_title(name, fontsize=6.5, color="0.35", pad=2, **LITERAL)
             row[0].set_ylabel(labels[method], color=colours.get(method, "black"), weight="bold")
-        _legend(figure, 5 if width > 8 else 2, "outside lower center")
+        handles = _legend([case for cases in worst.values() for case in cases])
+        place = {"loc": "outside lower center", "ncols": 5 if width > 8 else 2}
+        figure.legend(handles=handles, fontsize=8, **place)
         return save(figure, path)
 
 
@@ -228,8 +195,8 @@ def _panel_row(row, case: Case, columns: Mapping[str, str]) -> None:
         _bare(axis)
     row[0].imshow(grey(case.image))
     row[0].set_ylabel(_short(case.name), fontsize=7, color="0.35", **LITERAL)
-    row[1].imshow(overlay(case.image, case.truth, case.truth))
-    _contour(row[1], case.truth)
+    row[1].imshow(overlay(case.image, case.truth, case.truth, case.classes))
+    draw_contours(row[1], case.truth, case.classes)
     for axis, key in zip(row[2:], columns, strict=True):
         _tile(axis, case, key)
 
@@ -242,8 +209,8 @@ def _bare(axis) -> None:
 
 
 def _tile(axis, case: Case, key: str) -> None:
-    axis.imshow(overlay(case.image, case.truth, case.predictions[key]))
-    _contour(axis, case.truth)
+    axis.imshow(overlay(case.image, case.truth, case.predictions[key], case.classes))
+    draw_contours(axis, case.truth, case.classes)
     if key in case.dsc:
         axis.text(
             0.04,
@@ -262,12 +229,8 @@ def _short(name: str, length: int = 26) -> str:
     return name if len(name) <= length else name[: length - 12] + "…" + name[-11:]
 
 
-def _legend(figure: Figure, columns: int, location: str = "lower center") -> None:
-    handles = [
-        Patch(facecolor=RIGHT, label="right"),
-        Patch(facecolor=ADDED, label="added (false positive)"),
-        Patch(facecolor=MISSED, label="missed (false negative)"),
-        Patch(facecolor="0.45", edgecolor="white", linewidth=1, label="white line: true contour"),
-        Patch(facecolor="black", label="number: DSC x100"),
-    ]
-    figure.legend(handles=handles, loc=location, ncols=columns, fontsize=8)
+def _legend(cases: Sequence[Case]) -> list[Patch]:
+    """What the colours and numbers of the cases mean."""
+    classes = cases[0].classes
+    of = "" if classes is None else ", mean over the classes"
+    return [*legend_handles(classes), Patch(facecolor="black", label=f"number: DSC x100{of}")]

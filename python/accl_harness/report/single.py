@@ -24,7 +24,7 @@ def draw_run(out: Path, metrics: Mapping, dataset, masks: Sequence[np.ndarray]) 
         out: run or evaluation folder.
         metrics: content of its metrics.json.
         dataset: the images that were scored, with masks.
-        masks: the predicted mask of each at its own size, uint8 {0, 1}.
+        masks: the predicted mask of each at its own size, uint8 class indices.
     """
     run = Run(out)
     drawn(worst_panel, run.figures / "worst.png", metrics, dataset, masks)
@@ -42,6 +42,7 @@ def worst_panel(path: Path, metrics: Mapping, dataset, masks: Sequence[np.ndarra
     for name in worst_cases(dsc, WORST):
         index = dataset.names.index(name)
         image, truth = dataset.full_image(index), dataset.full_mask(index)
-        cases.append(Case(name, image, truth, {method: masks[index]}, {method: dsc[name]}))
+        found = {method: masks[index]}
+        cases.append(Case(name, image, truth, found, {method: dsc[name]}, dataset.classes))
     title = f"{label}, seed {metrics['seed']}: worst cases"
     return panel(cases, {method: label}, path, title=title)

@@ -50,15 +50,29 @@ def build_table(results: Results) -> dict[str, dict]:
             "per_seed": per_seed,
             "mean": {key: mean(row[key] for row in per_seed.values()) for key in SCORES},
             "spread": {key: spread(row[key] for row in per_seed.values()) for key in SCORES},
-            "interval": bootstrap_interval(image_means(runs)),
+            "interval": bootstrap_interval(unit_means(runs)),
         }
     return table
 
 
-def image_means(runs: Mapping[int, Metrics]) -> list[float]:
-    """Each test image's DSC averaged over the seeds."""
-    per_seed = [metrics["dsc_per_image"] for metrics in runs.values()]
-    return [mean(scores[name] for scores in per_seed) for name in per_seed[0]]
+def unit_means(runs: Mapping[int, Metrics]) -> list[float]:
+    """The DSC of each test image, or volume, averaged over its classes and the seeds."""
+    per_seed = [scored_units(metrics) for metrics in runs.values()]
+    return [mean(mean(scores[name].values()) for scores in per_seed) for name in per_seed[0]]
+
+
+def scored_units(metrics: Metrics) -> Mapping[str, Mapping[str, float]]:
+    """Name -> class -> DSC of the images, or volumes, whose mean is the run's `dsc`."""
+    if "dsc_of" not in metrics:
+        return {name: {"1": dsc} for name, dsc in metrics["dsc_per_image"].items()}
+    of_volumes = metrics["dsc_of"] == "volumes"
+    return metrics["dsc_3d_per_volume_per_class" if of_volumes else "dsc_per_image_per_class"]
+
+
+def scored_unit(results: Results) -> str:
+    """What the `dsc` of runs on one data set is the mean over: `image` or `volume`."""
+    runs = [metrics for by_seed in results.values() for metrics in by_seed.values()]
+    return "volume" if runs[0].get("dsc_of") == "volumes" else "image"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..classes import probabilities
 from ..config import TrainConfig
 from ..errors import UserError
 from ..networks import build_generator
@@ -65,7 +66,8 @@ def load_run(run: Path, device: str | torch.device | None = None) -> TrainedRun:
 
 @torch.no_grad()
 def predict_probabilities(run: TrainedRun, images: Tensor) -> Tensor:
-    """Foreground probabilities [n, 1, s, s] float32 of images [n, 1, s, s].
+    """Probabilities [n, C, s, s] float32 of images [n, 1, s, s]: of the foreground where the
+    network gives one logit, else of each class.
 
     Computed in the type of the weights, never in mixed precision. Each image is predicted as if
     it were alone (see ``test_norm``); dropout is off.
@@ -74,6 +76,6 @@ def predict_probabilities(run: TrainedRun, images: Tensor) -> Tensor:
     run.generator.eval()
     try:
         weights = next(run.generator.parameters())
-        return run.generator(images.to(weights)).sigmoid().float()
+        return probabilities(run.generator(images.to(weights))).float()
     finally:
         run.generator.train(was_training)

@@ -151,7 +151,7 @@ def test_volumes_are_scored_in_mm_by_slice_and_as_a_whole(tmp_path):
 
 def test_single_slices_of_a_patient_make_a_volume(root):
     dataset = load_split(root, "test", size=16, weak=None)
-    dataset.groups = ["p1", "p1", "p2"]
+    dataset.volumes = ["p1", "p1", "p2"]
     metrics = evaluate_run(trained(root / "none"), dataset)
     # p1: a and b together 128 right of 192 found, 128 there; p2: 0.
     assert metrics["dsc_3d_per_volume"] == {"p1": pytest.approx(256 / 320), "p2": 0.0}

@@ -12,19 +12,14 @@ from accl_harness.report.curves import (
     training_curves,
 )
 from accl_harness.report.figures import (
-    ADDED,
     METHOD_COLOURS,
-    MISSED,
-    OPACITY,
-    RIGHT,
     Case,
-    grey,
-    overlay,
     panel,
     select_cases,
     worst_cases,
     worst_page,
 )
+from accl_harness.report.overlays import ADDED, MISSED, OPACITY, RIGHT, grey, overlay
 from accl_harness.report.paper import ALPHA_STUDY, METHOD_LABELS, ROW_SENTENCES, SETTINGS, TABLE_1
 from accl_harness.run import Run
 from matplotlib.colors import to_rgb
@@ -130,7 +125,8 @@ def test_a_size_ratio_of_zero_can_be_drawn(tmp_path):
 
 
 def test_score_plot_shows_every_method(tmp_path):
-    dsc = {"sccl": [{"a": 0.5, "b": 0.7}], "fs_ce": [{"a": 0.8, "b": 0.9}, {"a": 0.7, "b": 0.9}]}
+    one = {"a": {"1": 0.5}, "b": {"1": 0.9}}
+    dsc = {"sccl": [one], "fs_ce": [one, {"a": {"1": 0.7}, "b": {"1": 0.9}}]}
     picture = pixels(
         score_plot(dsc, tmp_path / "s.png", labels=METHOD_LABELS, beside=TABLE_1["cup"])
     )
