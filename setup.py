@@ -105,5 +105,5 @@ class CMakeBuild(build_ext):
 setup(
     ext_modules=[Extension("accl_ext._C", sources=[])],
     cmdclass={"build_ext": CMakeBuild, "build_py": FreshBuild},
-    install_requires=["numpy", torch_requirement()],
+    install_requires=[torch_requirement()],
 )

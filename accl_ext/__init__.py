@@ -6,7 +6,7 @@ The same functions in pure PyTorch are in :mod:`accl_ext.reference`, which needs
 library.
 """
 
-from . import reference
+from . import _import_torch, reference  # noqa: F401
 from ._library import build_info
 from ._version import __version__
 from .functional import (

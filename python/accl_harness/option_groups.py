@@ -22,6 +22,7 @@ from .data.options import (
 )
 from .errors import UserError
 from .methods import METHODS
+from .versions import need
 
 MethodName = Literal[
     "weak_ce",
@@ -217,13 +218,16 @@ class RunOptions:
     """The whole step runs as one CUDA graph: one process, not with precision 16."""
     checkpoint_every: int = 1
     """A checkpoint is written every so many epochs."""
-    tensorboard: bool = True
-    """The curves are written for TensorBoard as well."""
+    tensorboard: bool | None = None
+    """The curves are written for TensorBoard as well; default: where the extra tensorboard is
+    installed."""
 
     def check(self) -> None:
         """Refuse values that no run can use; raises UserError."""
         at_least_1(self, "devices", "checkpoint_every")
         require(self.seed >= 0, self, "seed", "0 or more")
+        if self.tensorboard:
+            need("tensorboard", "tensorboard true", "tensorboard")
         if self.cuda_graph and self.precision == "16":
             raise UserError(
                 "cuda_graph does not go with precision 16, whose loss scaling looks at "

@@ -153,6 +153,26 @@ def test_tensorboard_costs_its_files_alone(data, tmp_path, monkeypatch, fails):
     assert run.is_finished
 
 
+def test_without_tensorboard_there_are_no_event_files_unless_they_are_asked_for(
+    data, tmp_path, monkeypatch
+):
+    config = small_config(
+        data=data, out=str(tmp_path / "run"), method="fs_ce", epochs=1, tensorboard=None
+    )
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(UserError, match=r"tensorboard true needs tensorboard, .*pip install "):
+        run_training(config.replace(tensorboard=True), quiet=True)
+    assert not (tmp_path / "run").exists()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", HarnessWarning)
+        run = Run(run_training(config, quiet=True))
+    assert run.is_finished
+    assert not run.tensorboard.exists()
+    monkeypatch.undo()
+    run = Run(run_training(config.replace(out=str(tmp_path / "other")), quiet=True))
+    assert any(run.tensorboard.iterdir())
+
+
 # --- environment
 
 

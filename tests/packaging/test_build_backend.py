@@ -40,6 +40,18 @@ def test_removed_module_does_not_come_back_from_the_last_build(tmp_path):
     assert (tmp_path / "lib" / "accl_harness" / "cli.py").is_file()
 
 
+def test_wheel_and_source_distribution_hold_the_reports_templates(tmp_path):
+    folder = ROOT / "python" / "accl_harness" / "report" / "templates"
+    templates = {path.name for path in folder.iterdir()}
+    assert {"page.html", "blocks.html", "report.css"} <= templates
+    assert setup("build_py", "--build-lib", tmp_path / "lib").returncode == 0
+    installed = tmp_path / "lib" / "accl_harness" / "report" / "templates"
+    assert {path.name for path in installed.iterdir()} == templates
+    assert setup("egg_info", "--egg-base", tmp_path).returncode == 0
+    listed = (tmp_path / "accl_ext.egg-info" / "SOURCES.txt").read_text().splitlines()
+    assert {str(folder.relative_to(ROOT) / name) for name in templates} <= set(listed)
+
+
 class TestRequirements:
     def test_torch_that_is_there_is_not_asked_for(self):
         assert not [name for name in accl_build._requirements() if name.startswith("torch")]

@@ -180,6 +180,7 @@ def test_wheel_holds_both_packages_and_the_facts_of_its_build(with_torch, source
             next(name for name in names if name.endswith("entry_points.txt"))
         ).decode()
     wanted = {"accl_ext/libaccl_ext_ops.so", "accl_ext/py.typed", "accl_harness/cli.py"}
+    wanted |= {"accl_harness/report/templates/page.html"}
     assert wanted <= names
     assert not any(name.startswith(("csrc", "tests", "build_backend")) for name in names)
     assert config["python"] == f"{sys.version_info.major}.{sys.version_info.minor}"

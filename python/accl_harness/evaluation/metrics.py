@@ -28,7 +28,7 @@ from monai.metrics import (
     compute_hausdorff_distance,
     get_confusion_matrix,
 )
-from scipy.stats import spearmanr
+from scipy.stats import bootstrap, spearmanr
 
 BOOTSTRAP_SAMPLES = 2000
 MOST_PAIRED = 200
@@ -133,10 +133,14 @@ def bootstrap_interval(
     """
     if len(values) < 2:
         return None
-    scores = np.asarray(values, dtype=np.float64)
-    draws = np.random.default_rng(seed).integers(len(scores), size=(samples, len(scores)))
-    low, high = np.percentile(scores[draws].mean(axis=1), [2.5, 97.5])
-    return [float(low), float(high)]
+    found = bootstrap(
+        (np.asarray(values, dtype=np.float64),),
+        np.mean,
+        n_resamples=samples,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return [float(bound) for bound in found.confidence_interval]
 
 
 def volume_dice(

@@ -13,6 +13,7 @@ from ..report import paper
 from ..report.sweep import write_sweep
 from ..report.table import Results
 from ..run import Run
+from ..versions import need
 from .compare import DATA_SEEDS, DEMO_SEEDS, alone_in, check_jobs, command_line, prepare_data
 from .pool import refuse_other_runs, train_all
 from .search import search_alpha
@@ -96,6 +97,8 @@ def _check_search(base: TrainConfig, search: int) -> None:
             "--search: wanted --validation above 0 as well, such as 0.2: the search goes by "
             "validation images, never by test images"
         )
+    if search:
+        need("optuna", "--search", "search")
 
 
 def plan(base: TrainConfig, alphas: Sequence[float], seeds: Sequence[int]) -> list[TrainConfig]:

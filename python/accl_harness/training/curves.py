@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import HarnessWarning
 from ..run import Run
+from ..versions import is_installed
 
 COLUMNS = (
     "epoch",
@@ -39,14 +40,15 @@ class Curves:
         run: the run.
         epoch: the epoch of the checkpoint that the run goes on from (0: a new run). Rows of later
             epochs, written by a process that was killed before its next checkpoint, are dropped.
-        tensorboard: write event files as well. Where that fails, it costs the event files alone.
+        tensorboard: write event files as well; None: where TensorBoard is installed. Where that
+            fails, it costs the event files alone.
     """
 
-    def __init__(self, run: Run, epoch: int, tensorboard: bool):
+    def __init__(self, run: Run, epoch: int, tensorboard: bool | None):
         self.run = run
         run.save_rows(COLUMNS, [row for row in run.rows() if int(row["epoch"]) <= epoch])
         self._writer = None
-        if tensorboard:
+        if is_installed("tensorboard") if tensorboard is None else tensorboard:
             with self._tensorboard():
                 self._writer = _summary_writer(run.tensorboard, epoch)
 

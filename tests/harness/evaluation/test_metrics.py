@@ -132,6 +132,14 @@ def test_bootstrap_is_seeded_and_matches_the_normal_interval():
     assert low == pytest.approx(np.mean(values) - half_width, abs=0.01)
     assert high == pytest.approx(np.mean(values) + half_width, abs=0.01)
     assert bootstrap_interval([0.5]) is None
+    assert bootstrap_interval([0.5] * 4) == [0.5, 0.5]
+
+
+def test_bootstrap_of_two_values_by_hand():
+    """The mean of two draws is one of 0, 0.5 and 1, the outer two with probability 1/4 each; of
+    0, 0, 0, 1 it is 1 with 1/256, below 2.5 %, and 3/4 or more with 13/256, above 2.5 %."""
+    assert bootstrap_interval([0.0, 1.0]) == [0.0, 1.0]
+    assert bootstrap_interval([0.0, 0.0, 0.0, 1.0]) == [0.0, 0.75]
 
 
 def test_volume_dice_pools_the_slices():

@@ -1,6 +1,7 @@
 """The study of alpha: its grid, its files, and a search that never looks at test images."""
 
 import json
+import sys
 
 import pytest
 from accl_harness.config import make_config
@@ -119,6 +120,15 @@ def test_an_interrupted_search_goes_on_with_its_alpha(data, tmp_path, monkeypatc
 def test_bad_options_are_refused(data, tmp_path, options, config, message):
     with pytest.raises(UserError, match=message):
         sweep(tiny(data, tmp_path, **config), **options)
+
+
+def test_a_search_without_optuna_is_refused_before_any_training(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(UserError, match=r"--search needs optuna.*pip install optuna .*'search'"):
+        sweep(tiny(data, tmp_path), alphas=[0.01], search=1, seeds=[0], jobs=1)
+    assert not (tmp_path / "runs").exists()
+    # Without a search nothing needs it.
+    sweep(tiny(data, tmp_path, epochs=1), alphas=[0.01], seeds=[0], jobs=1)
 
 
 def test_the_papers_grid_is_the_default(data, tmp_path):

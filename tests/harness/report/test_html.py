@@ -122,3 +122,5 @@ def test_texts_are_escaped_and_empty_blocks_left_out(report):
     assert text.count('class="warning"') == 1
     assert "not drawn" not in text
     assert "<code>accl compare --out x</code>" in text
+    assert "<td>SCCL &lt;b&gt;</td>" in text
+    assert 'alt="caption &#34;quoted&#34; &lt;i&gt;"' in text
