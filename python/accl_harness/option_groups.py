@@ -35,6 +35,7 @@ MethodName = Literal[
     "sccl_crf",
     "accl_crf",
 ]
+CriterionName = Literal["lsgan", "vanilla", "hinge"]
 PresetName = Literal["small", "paper", "demo"]
 BoundsName = Literal["training", "none", "paper_disc", "paper_cup", "paper_lv", "paper_pupil"]
 
@@ -169,7 +170,7 @@ class ObjectiveOptions:
     d_noise: float | None = None
     """All masks that the discriminator sees get Gaussian noise of this standard deviation; default:
     0.2 for accl_crf, else 0."""
-    criterion: Literal["lsgan", "vanilla", "hinge"] = "lsgan"
+    criterion: CriterionName = "lsgan"
     """The adversarial losses of both networks have this form."""
     discriminator_scale: float = 1.0
     """The discriminator's loss is multiplied by this factor; pix2pix has 0.5."""

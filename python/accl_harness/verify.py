@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from .config import TrainConfig
 from .errors import CheckFailed, UserError
+from .option_groups import CriterionName
 
 OP_TOLERANCE = 1e-10
 LOCKSTEP_TOLERANCE = 1e-8
@@ -84,74 +86,90 @@ def verify(steps: int = 20, device: str = "cpu") -> list[Deviation]:
 
 def op_cases(device: torch.device) -> Iterator[Case]:
     """Every op with its options, on random float64 inputs."""
-    generator = torch.Generator().manual_seed(0)
+    drawn = _Drawn(device)
+    yield from _score_cases(drawn)
+    for classes in (1, 3):
+        yield from _pixel_cases(drawn, classes)
+        yield from _pair_cases(drawn, classes)
 
-    def normal(*shape: int) -> Tensor:
-        values = 3 * torch.randn(*shape, generator=generator, dtype=torch.float64)
-        return values.to(device).requires_grad_()
 
-    def labels(classes: int, *shape: int) -> Tensor:
-        drawn = torch.randint(classes + 1, shape, generator=generator)
-        return torch.where(drawn == classes, 255, drawn).to(device, torch.uint8)
+class _Drawn:
+    """Random inputs on a device, the same in every call of the command."""
 
-    for criterion in ("lsgan", "vanilla", "hinge"):
+    def __init__(self, device: torch.device):
+        self.device = device
+        self._generator = torch.Generator().manual_seed(0)
+
+    def normal(self, *shape: int) -> Tensor:
+        values = 3 * torch.randn(*shape, generator=self._generator, dtype=torch.float64)
+        return values.to(self.device).requires_grad_()
+
+    def uniform(self, *shape: int) -> Tensor:
+        return torch.rand(*shape, generator=self._generator).to(self.device)
+
+    def labels(self, classes: int, *shape: int) -> Tensor:
+        drawn = torch.randint(classes + 1, shape, generator=self._generator)
+        return torch.where(drawn == classes, 255, drawn).to(self.device, torch.uint8)
+
+
+def _score_cases(drawn: _Drawn) -> Iterator[Case]:
+    for criterion in get_args(CriterionName):
         yield Case(
             f"accl_loss {criterion}",
-            [normal(2, 1, 30, 30)],
+            [drawn.normal(2, 1, 30, 30)],
             lambda ops, d, c=criterion: [ops.accl_loss(d, criterion=c)],
         )
         yield Case(
             f"accl_discriminator_loss {criterion}",
-            [normal(2, 1, 30, 30), normal(3, 1, 14, 14)],
+            [drawn.normal(2, 1, 30, 30), drawn.normal(3, 1, 14, 14)],
             lambda ops, f, r, c=criterion: [
                 ops.accl_discriminator_loss(f, r, criterion=c, scale=0.5)
             ],
         )
-    for classes in (1, 3):
-        shape, codes = (2, classes, 19, 23), max(classes, 2)
-        weak = labels(codes, 2, 19, 23)
-        weight = torch.linspace(0.5, 2, codes, dtype=torch.float64, device=device)
-        inside = 19 * 23 / classes
-        bounds = torch.tensor([[0.1 * inside, 0.2 * inside]], device=device, dtype=torch.float64)
-        for reduction in ("mean", "image_mean", "sum", "none"):
-            yield Case(
-                f"partial_cross_entropy {reduction} C={classes}",
-                [normal(*shape)],
-                lambda ops, z, r=reduction, s=weak, w=weight: [
-                    ops.partial_cross_entropy(z, s, weight=w, reduction=r)
-                ],
-            )
-        for normalize in ("area", "none", "area2"):
-            yield Case(
-                f"size_penalty {normalize} C={classes}",
-                [normal(*shape)],
-                lambda ops, z, n=normalize, b=bounds: [ops.size_penalty(z, b, normalize=n)],
-            )
+
+
+def _pixel_cases(drawn: _Drawn, classes: int) -> Iterator[Case]:
+    shape, codes = (2, classes, 19, 23), max(classes, 2)
+    weak = drawn.labels(codes, 2, 19, 23)
+    numbers = {"dtype": torch.float64, "device": drawn.device}
+    weight = torch.linspace(0.5, 2, codes, **numbers)
+    inside = 19 * 23 / classes
+    bounds = torch.tensor([[0.1 * inside, 0.2 * inside]], **numbers)
+    for reduction in ("mean", "image_mean", "sum", "none"):
         yield Case(
-            f"segmentation_head C={classes}",
-            [normal(*shape)],
-            lambda ops, z, s=weak, b=bounds, w=weight: list(
-                ops.segmentation_head(z, s, b, weight=w)
-            ),
+            f"partial_cross_entropy {reduction} C={classes}",
+            [drawn.normal(*shape)],
+            lambda ops, z, r=reduction: [
+                ops.partial_cross_entropy(z, weak, weight=weight, reduction=r)
+            ],
         )
-        image, *masks = (torch.rand(2, n, 19, 23, generator=generator) for n in (2, 1, 1))
-        image, source, destination = image.to(device), *((m < 0.7).to(device) for m in masks)
-        for reduction in ("mean", "sum", "none"):
-            yield Case(
-                f"gated_crf_loss {reduction} C={classes}",
-                [normal(*shape).sigmoid().detach().requires_grad_()],
-                lambda ops, p, r=reduction, i=image, s=source, t=destination: [
-                    ops.gated_crf_loss(
-                        p,
-                        i,
-                        radius=3,
-                        kernels=((1.0, 3.0, 0.2), (0.5, 2.0, None)),
-                        source_mask=s,
-                        destination_mask=t,
-                        reduction=r,
-                    )
-                ],
-            )
+    for normalize in ("area", "none", "area2"):
+        yield Case(
+            f"size_penalty {normalize} C={classes}",
+            [drawn.normal(*shape)],
+            lambda ops, z, n=normalize: [ops.size_penalty(z, bounds, normalize=n)],
+        )
+    yield Case(
+        f"segmentation_head C={classes}",
+        [drawn.normal(*shape)],
+        lambda ops, z: list(ops.segmentation_head(z, weak, bounds, weight=weight)),
+    )
+
+
+def _pair_cases(drawn: _Drawn, classes: int) -> Iterator[Case]:
+    image, source, destination = (drawn.uniform(2, n, 19, 23) for n in (2, 1, 1))
+    options = {
+        "radius": 3,
+        "kernels": ((1.0, 3.0, 0.2), (0.5, 2.0, None)),
+        "source_mask": source < 0.7,
+        "destination_mask": destination < 0.7,
+    }
+    for reduction in ("mean", "sum", "none"):
+        yield Case(
+            f"gated_crf_loss {reduction} C={classes}",
+            [drawn.normal(2, classes, 19, 23).sigmoid().detach().requires_grad_()],
+            lambda ops, p, r=reduction: [ops.gated_crf_loss(p, image, reduction=r, **options)],
+        )
 
 
 def compare_op(case: Case, fused: ModuleType, reference: ModuleType) -> Deviation:

@@ -23,12 +23,6 @@ from .pictures import Picture, graded_readings, grey_values, label_readings
 
 Role = Literal["image", "mask", "weak"]
 
-SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff"),
-    *(".npy", ".nii.gz", ".nii", ".h5", ".hdf5", ".nrrd", ".mha"),
-)
-"""What can be read; case does not matter."""
-
 _AS_PNG = (".jpg", ".jpeg", ".gif")
 """Formats whose labels are written as PNG: JPEG blurs them, GIF renumbers them."""
 
@@ -207,7 +201,8 @@ def write_mask(
     grey values change). Returns the path.
     """
     values = (np.asarray(mask) != 0).astype(np.uint8)
-    if suffix_of(path) in (".png", ".tif", ".tiff", ".bmp"):
+    form = _FORMATS.get(suffix_of(path))
+    if form is not None and form.picture:
         values *= 255
     return write_labels(path, values, like)
 
@@ -260,13 +255,17 @@ class _Format:
     write: Callable[[Path, np.ndarray, Any, str], None]
     """Path, uint8 array as it shall be stored, ``native`` or None, name of the dataset."""
     slices_first: bool = False
+    picture: bool = False
+    """People look at it, so a mask is written as 0 and 255."""
 
 
 _FORMATS = {
     suffix: form
     for form in (
-        _Format((".png", ".jpg", ".jpeg", ".gif", ".bmp"), _read_pillow, _write_picture),
-        _Format((".tif", ".tiff"), _read_tiff, _write_tiff, slices_first=True),
+        _Format(
+            (".png", ".jpg", ".jpeg", ".gif", ".bmp"), _read_pillow, _write_picture, picture=True
+        ),
+        _Format((".tif", ".tiff"), _read_tiff, _write_tiff, slices_first=True, picture=True),
         _Format((".npy",), _read_npy, volumes.write_npy),
         _Format((".nii.gz", ".nii"), _read_volume, volumes.write_nifti),
         _Format((".h5", ".hdf5"), _read_hdf5, volumes.write_hdf5),
@@ -274,3 +273,6 @@ _FORMATS = {
     )
     for suffix in form.suffixes
 }
+
+SUFFIXES = tuple(_FORMATS)
+"""What can be read; case does not matter."""
