@@ -13,6 +13,7 @@ from ..data.options import Slices
 from ..errors import UserError
 from ..evaluation.evaluate import load_test, same_mask_warning, score_run
 from ..report.single import draw_run
+from ..report.table import number
 from ..run import Run, ScoreFolder
 from ..storage import folder_name
 from ..training.curves import Row
@@ -173,33 +174,20 @@ def _print_scores(metrics: Mapping, dataset, target: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    def percent(value):
-        return "-" if value is None else f"{100 * value:.1f}"
-
+    classes = list(metrics.get("dsc_per_class") or ())
     table = Table(title=f"{metrics['method']}, seed {metrics['seed']}: {metrics['images']} images")
     table.add_column("score")
-    table.add_column("value", justify="right")
-    low, high = metrics["dsc_interval"] or (None, None)
-    table.add_row("DSC x100", percent(metrics["dsc"]))
-    table.add_row("  95 % interval over images", f"{percent(low)} to {percent(high)}")
-    if metrics["dsc_3d"] is not None:
-        table.add_row("DSC x100 by volume", percent(metrics["dsc_3d"]))
-    for key in ("hd95", "asd"):
-        value = "-" if metrics[key] is None else f"{metrics[key]:.2f}"
-        table.add_row(f"{key.upper()} ({metrics['distance_unit']})", value)
-    table.add_row("precision x100", percent(metrics["precision"]))
-    table.add_row("recall x100", percent(metrics["recall"]))
-    ratio = metrics["size_ratio"]
-    table.add_row("size ratio", "-" if ratio is None else f"{ratio:.2f}")
-    rank = metrics["size_correlation"]
-    table.add_row("rank correlation of sizes", "-" if rank is None else f"{rank:.2f}")
-    if metrics["mean_pairwise_dsc"] is not None:
-        table.add_row(
-            "mean pairwise DSC of predictions x100", percent(metrics["mean_pairwise_dsc"])
-        )
-        table.add_row(
-            "mean pairwise DSC of true masks x100", percent(metrics["mean_pairwise_dsc_of_masks"])
-        )
+    table.add_column("mean" if classes else "value", justify="right")
+    for index in classes:
+        table.add_column(f"class {index}", justify="right")
+    for name, key, scale, digits in _shown_scores(metrics):
+        of_class = metrics.get(f"{key}_per_class") or {}
+        values = [metrics[key], *(of_class.get(index) for index in classes)]
+        table.add_row(name, *(number(value, scale=scale, digits=digits) for value in values))
+        if key == "dsc":
+            low, high = metrics["dsc_interval"] or (None, None)
+            interval = f"{number(low, scale=100)} to {number(high, scale=100)}"
+            table.add_row(f"  95 % interval over {metrics.get('dsc_of', 'images')}", interval)
     console = Console()
     console.print(table)
     for warning in same_mask_warning(metrics):
@@ -207,3 +195,25 @@ def _print_scores(metrics: Mapping, dataset, target: Path) -> None:
     if not any(np.any(dataset.full_mask(i)) for i in range(len(dataset.names))):
         console.print("no mask holds an object: DSC 1 means that nothing was predicted, no more")
     console.print(f"written to {target}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _shown_scores(metrics: Mapping) -> list[tuple[str, str, float, int]]:
+    """Name, key, factor and digits of the scores on the terminal."""
+    of, unit = metrics.get("dsc_of"), metrics["distance_unit"]
+    shown = [("DSC x100", "dsc", 100, 1)]
+    if of is None and metrics["dsc_3d"] is not None:
+        shown.append(("DSC x100 by volume", "dsc_3d", 100, 1))
+    if of == "volumes":
+        shown = [("DSC x100 by volume", "dsc", 100, 1), ("DSC x100 by image", "dsc_2d", 100, 1)]
+    shown += [
+        (f"HD95 ({unit})", "hd95", 1, 2),
+        (f"ASD ({unit})", "asd", 1, 2),
+        ("precision x100", "precision", 100, 1),
+        ("recall x100", "recall", 100, 1),
+        ("size ratio", "size_ratio", 1, 2),
+        ("rank correlation of sizes", "size_correlation", 1, 2),
+    ]
+    if metrics["mean_pairwise_dsc"] is not None:
+        shown.append(("mean pairwise DSC of predictions x100", "mean_pairwise_dsc", 100, 1))
+        shown.append(("mean pairwise DSC of true masks x100", "mean_pairwise_dsc_of_masks", 100, 1))
+    return shown

@@ -20,11 +20,14 @@ from .curves import score_plot, training_curves
 from .figures import METHOD_COLOURS, Case, drawn, panel, select_cases, worst_cases, worst_page
 from .table import (
     Results,
+    Sheet,
+    class_sheet,
     main_sheet,
     markdown_report,
     scored_unit,
     scored_units,
     seed_sheet,
+    unit_means,
 )
 
 PANEL_ROWS = 6
@@ -52,7 +55,7 @@ def write_comparison(
     dataset = load_test(configs[0])
     figures = draw(out / "figures", results, folders, dataset, beside)
     settings = settings_of(configs, results, command)
-    notes = protocol_notes(results, len(dataset), paper_row)
+    notes = protocol_notes(results, paper_row)
     rows = [f"{paper.METHOD_LABELS[name]}: {paper.ROW_SENTENCES[name]}" for name in results]
     notes = [*rows, *notes]
     cautions = run_warnings(results)
@@ -60,14 +63,16 @@ def write_comparison(
     title = f"{len(results)} methods on {data}"
     seeds = sorted({seed for runs in results.values() for seed in runs})
     count = f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}"
-    lead = f"{data}, {len(dataset)} test images, preset {configs[0].preset}, {count}. {MEAN}"
+    lead = f"{data}, {scored_set(dataset)}, preset {configs[0].preset}, {count}. {MEAN}"
     main = main_sheet(table, paper.METHOD_LABELS, beside)
+    classes = class_sheet(table, paper.METHOD_LABELS)
     single = seed_sheet(table, paper.METHOD_LABELS)
-    sheets = {"": main, "Single runs": single}
+    sheets = {"": main, **({"Classes": classes} if classes else {}), "Single runs": single}
     write_text(out / "table.md", markdown_report(title, sheets, settings, notes, cautions))
     blocks = [
         html.table(main),
-        html.figure(figures["scores"], "DSC of every test image by method."),
+        html.figure(figures["scores"], f"DSC of every test {scored_unit(results)} by method."),
+        *class_blocks(classes),
         html.warnings(cautions),
         html.heading("Segmentations"),
         html.figure(
@@ -91,6 +96,18 @@ def write_comparison(
         html.notes(notes),
     ]
     write_text(out / "report.html", html.page(title, lead, blocks))
+
+
+def class_blocks(sheet: Sheet | None) -> list:
+    """The scores of each class; nothing for one object."""
+    return [html.heading("Classes"), html.table(sheet)] if sheet else []
+
+
+def scored_set(dataset) -> str:
+    """How many images, and of how many volumes, are scored."""
+    volumes = len(set(dataset.volumes))
+    of = f" of {volumes} volumes" if dataset.classes and volumes < len(dataset) else ""
+    return f"{len(dataset)} test images{of}"
 
 
 def draw(
@@ -171,13 +188,13 @@ def settings_of(
     alphas = {f"{paper.METHOD_LABELS[c.method]} {c.accl_weight:g}": None for c in adversarial}
     kinds = {f"{paper.METHOD_LABELS[c.method]} {c.reference_kind}": None for c in adversarial}
     seconds = [metrics["seconds"] for metrics in runs if metrics.get("seconds") is not None]
-    bounds = {_sided(*metrics["bounds"]) for metrics in runs if metrics.get("bounds")}
     ratios = {metrics["annotation_ratio"] for metrics in runs if metrics.get("annotation_ratio")}
-    sizes = ", ".join(_size_range(a, b) for a, b in sorted(bounds))
+    sizes = _sizes(runs)
     pairs = [
         ("command", f"`{command}`"),
         ("preset", base.preset),
         ("images", f"{base.size} x {base.size}, scored at their own size"),
+        ("classes", f"{base.classes}, the background counted" if base.classes else ""),
         ("networks", f"width {base.width}, norm {base.norm}, prior {_or_measured(base.prior)}"),
         ("training", f"{base.epochs} epochs, batch {base.batch_size}, Adam {base.lr:g}"),
         ("random moves", _moves(base)),
@@ -193,6 +210,16 @@ def settings_of(
         ("versions", ", ".join(f"{k} {v}" for k, v in runs[0].get("versions", {}).items())),
     ]
     return [(key, value) for key, value in pairs if value]
+
+
+def _sizes(runs: Sequence[Mapping]) -> str:
+    """The size bounds that the runs trained with, of each class where there are several."""
+    found = [metrics["bounds"] for metrics in runs if metrics.get("bounds")]
+    by_class = [bounds for bounds in found if isinstance(bounds[0], Sequence)]
+    if by_class:
+        first = enumerate(by_class[0], 1)
+        return ", ".join(f"class {index} {_size_range(*_sided(*pair))}" for index, pair in first)
+    return ", ".join(_size_range(a, b) for a, b in sorted({_sided(*bounds) for bounds in found}))
 
 
 def _sided(lower: float | None, upper: float | None) -> tuple[float, float]:
@@ -235,18 +262,20 @@ def _weak_labels(config: TrainConfig) -> str:
     return f"{strategy}, {extent}" + (", topology kept" if weak.keep_topology else "")
 
 
-def protocol_notes(results: Results, images: int, paper_row: str | None) -> list[str]:
+def protocol_notes(results: Results, paper_row: str | None) -> list[str]:
     """What a reader must know before comparing two numbers of the table."""
-    errors = [
-        spread(metrics["dsc_per_image"].values())
-        for runs in results.values()
-        for metrics in runs.values()
-    ]
+    runs = [metrics for by_seed in results.values() for metrics in by_seed.values()]
+    unit, units = scored_unit(results), len(scored_units(runs[0]))
+    several = "dsc_of" in runs[0]
+    errors = [spread(unit_means({0: metrics})) for metrics in runs]
     typical = mean(errors)
-    seeds = max(len(runs) for runs in results.values())
+    seeds = max(len(by_seed) for by_seed in results.values())
+    decided = "every pixel of its most probable class" if several else "probability cut at 0.5"
+    classes = ", then over the foreground classes" if several else ""
     notes = [
-        "Scores are of the last epoch, at each image's own size, probability cut at 0.5; DSC is "
-        "taken by image and averaged. No run and no epoch was chosen by the test images.",
+        f"Scores are of the last epoch, at each image's own size, {decided}; DSC is "
+        f"taken by {unit} and averaged{classes}. No run and no epoch was chosen by the test "
+        "images.",
         "Size ratio: all predicted over all true foreground pixels. Above 1 the foreground "
         "expands, below 1 it is suppressed.",
         "Rank r of sizes: Spearman's correlation of predicted and true size over the test images. "
@@ -256,10 +285,17 @@ def protocol_notes(results: Results, images: int, paper_row: str | None) -> list
         "many of the scored images it is defined, so read it together with DSC.",
         "Size bounds come from the training masks unless the settings say otherwise.",
     ]
+    if several:
+        notes.insert(
+            1,
+            "Every score is the mean over the foreground classes; those stand apart under Classes, "
+            f"each with its index in the masks. Where a {unit} has a class neither in its mask nor "
+            "in its prediction, the DSC of that class is 1.",
+        )
     if typical is not None:
         notes.append(
-            f"{images} test images alone give the mean DSC a standard error of about "
-            f"{100 * typical / images**0.5:.1f} points (the methods' mean); smaller differences "
+            f"{units} test {unit}s alone give the mean DSC a standard error of about "
+            f"{100 * typical / units**0.5:.1f} points (the methods' mean); smaller differences "
             "between two methods may be chance."
         )
     notes.append(

@@ -11,9 +11,24 @@ from ..run import Run
 from ..storage import folder_name, write_json, write_text
 from . import html, paper
 from .curves import alpha_curve, training_curves
-from .document import make_case, protocol_notes, run_warnings, settings_of
+from .document import (
+    class_blocks,
+    make_case,
+    protocol_notes,
+    run_warnings,
+    scored_set,
+    settings_of,
+)
 from .figures import METHOD_COLOURS, drawn, panel, select_cases
-from .table import Results, build_table, main_sheet, markdown_report, seed_sheet, terminal_sheet
+from .table import (
+    Results,
+    build_table,
+    class_sheet,
+    main_sheet,
+    markdown_report,
+    seed_sheet,
+    terminal_sheet,
+)
 
 PANEL_ROWS = 4
 
@@ -43,13 +58,14 @@ def write_sweep(
     table = build_table(results)
     figures = draw(base, configs, results, dataset)
     main = main_sheet(table, {}, {}, "alpha")
+    classes = class_sheet(table, {}, "alpha")
     single = seed_sheet(table, {}, "alpha")
     settings = settings_of(configs, results, command)
-    notes, cautions = protocol_notes(results, len(dataset), None), run_warnings(results)
+    notes, cautions = protocol_notes(results, None), run_warnings(results)
     title = f"{label}: DSC by the weight of ACCL on {folder_name(base.data)}"
     notes = [*search_notes, *notes]
     write_json(out / "sweep.json", {"method": base.method, "alphas": table, "search": search})
-    sheets = {"": main, "Single runs": single}
+    sheets = {"": main, **({"Classes": classes} if classes else {}), "Single runs": single}
     write_text(out / "sweep.md", markdown_report(title, sheets, settings, notes, cautions))
     blocks = [
         html.table(main),
@@ -58,6 +74,7 @@ def write_sweep(
             "Mean DSC and size ratio on the test images; dots are seeds. The grey curve is the "
             "paper's on its ACDC images, for the shape.",
         ),
+        *class_blocks(classes),
         html.warnings(cautions),
         html.heading("Segmentations"),
         html.figure(figures["panel"], "One column for each alpha, as in the paper's Figs. 11-13."),
@@ -68,7 +85,7 @@ def write_sweep(
         html.heading("How to read this"),
         html.notes(notes),
     ]
-    lead = f"{len(dataset)} test images, preset {base.preset}. DSC x100, mean ± spread over seeds."
+    lead = f"{scored_set(dataset)}, preset {base.preset}. DSC x100, mean ± spread over seeds."
     write_text(out / "report.html", html.page(title, lead, blocks))
     console = Console()
     console.print(terminal_sheet(table, {}, {}, "alpha").terminal(title))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..evaluation.metrics import bootstrap_interval, mean, spread
@@ -26,33 +26,52 @@ SCORES = (
 )
 
 
+OF_CLASSES = (
+    *("dsc_per_class", "dsc_2d_per_class", "dsc_3d_per_class", "hd95_per_class", "asd_per_class"),
+    *("size_ratio_per_class", "size_correlation_per_class", "precision_per_class"),
+    *("recall_per_class", "images_with_distances_per_class"),
+)
+"""Scores that runs with several classes have beside the means: class -> value."""
+
+
 def build_table(results: Results) -> dict[str, dict]:
     """Content of table.json: method -> `per_seed` (seed -> scores), `mean`, `spread`, `interval`.
 
     `spread` is the sample standard deviation over the seeds (None for one seed), `interval` the
-    bootstrap 95 % interval of the mean DSC over the test images, each image's DSC averaged over
-    the seeds first. Scores 0 to 1, undefined values None. Methods without a run are left out.
+    bootstrap 95 % interval of the mean DSC over the test images (or volumes, where the DSC is
+    theirs), the DSC of each averaged over the seeds first. Scores 0 to 1, undefined values None.
+    Runs with classes have `dsc_of` and the scores of each class too. Methods without a run are left
+    out.
     """
     table = {}
     for method, runs in results.items():
         if not runs:
             continue
-        per_seed = {
-            str(seed): {
-                **{key: metrics.get(key) for key in SCORES},
-                "distance_unit": metrics.get("distance_unit"),
-                "images": metrics.get("images"),
-                "images_with_distances": metrics.get("images_with_distances"),
-            }
-            for seed, metrics in sorted(runs.items())
-        }
+        per_seed = {str(seed): _seed_row(metrics) for seed, metrics in sorted(runs.items())}
+        rows = list(per_seed.values())
+        averaged = [key for key in (*SCORES, "dsc_2d", *OF_CLASSES) if key in rows[0]]
         table[method] = {
             "per_seed": per_seed,
-            "mean": {key: mean(row[key] for row in per_seed.values()) for key in SCORES},
-            "spread": {key: spread(row[key] for row in per_seed.values()) for key in SCORES},
+            "mean": {key: _over_seeds(mean, rows, key) for key in averaged},
+            "spread": {key: _over_seeds(spread, rows, key) for key in averaged},
             "interval": bootstrap_interval(unit_means(runs)),
         }
     return table
+
+
+def _seed_row(metrics: Metrics) -> dict:
+    """What table.json keeps of a run's metrics.json."""
+    of_classes = ("dsc_of", "dsc_2d", *OF_CLASSES) if "dsc_of" in metrics else ()
+    keys = *SCORES, "distance_unit", "images", "images_with_distances", *of_classes
+    return {key: metrics.get(key) for key in keys}
+
+
+def _over_seeds(combine: Callable, rows: Sequence[Mapping], key: str):
+    """Mean or spread of a score over the seeds, of each class by itself where there are any."""
+    values = [row[key] for row in rows]
+    if isinstance(values[0], Mapping):
+        return {index: combine(value[index] for value in values) for index in values[0]}
+    return combine(values)
 
 
 def unit_means(runs: Mapping[int, Metrics]) -> list[float]:
@@ -119,10 +138,22 @@ def terminal_sheet(
     """The columns of `main_sheet` that fit on 80 characters and tell the story."""
     full = main_sheet(table, labels, paper, first)
     wanted = (first, "DSC x100", "Paper", "Size", "HD95", "Minutes")
+    if classes_of(table):
+        wanted = (first, "DSC x100", "Class", "Size", "Minutes")
     keep = [i for i, heading in enumerate(full.headings) if heading.startswith(wanted)]
     return Sheet(
         [full.headings[index] for index in keep], [[row[i] for i in keep] for row in full.rows]
     )
+
+
+def classes_of(table: Mapping[str, Mapping]) -> list[str]:
+    """The foreground classes that the runs of a table were scored by; none for one object."""
+    entry = next(iter(table.values()))
+    return list(entry["mean"].get("dsc_per_class") or ())
+
+
+Cell = Callable[[str, Mapping], str]
+"""Text of a method (or class) and its method's entry in the table."""
 
 
 def main_sheet(
@@ -133,49 +164,117 @@ def main_sheet(
 ) -> Sheet:
     """Table 1's form: one row a method, DSC x100 next, the paper's column where it is known.
 
-    `first` heads the column of names: a sweep has a row for each alpha.
+    Of several classes each has a column of DSC. `first` heads the column of names: a sweep has a
+    row for each alpha.
     """
-    units = {row["distance_unit"] for entry in table.values() for row in entry["per_seed"].values()}
-    unit = units.pop() if len(units) == 1 else "mixed units"
-    headings = [first, "DSC x100", "95 % over images"]
-    headings += ["Paper"] if paper else []
-    headings += [
-        "Size ratio",
-        "Rank r of sizes",
-        "Mean pairwise DSC",
-        f"HD95 ({unit})",
-        f"ASD ({unit})",
+    unit, of = _distance_unit(table), _dsc_of(table)
+    columns: list[tuple[str, Cell]] = [
+        (first, lambda method, entry: labels.get(method, method)),
+        ("DSC x100", _mean("dsc", 100)),
+        (f"95 % over {of}", lambda method, entry: _interval(entry["interval"])),
     ]
-    headings += ["Precision", "Recall"]
-    volumes = any(entry["mean"]["dsc_3d"] is not None for entry in table.values())
-    headings += ["DSC by volume"] if volumes else []
-    headings += ["Labelled %", "Minutes"]
-    rows = []
-    for method, entry in table.items():
-        means, spreads, interval = entry["mean"], entry["spread"], entry["interval"]
+    columns += [(f"Class {index}", _dsc_of_class(index)) for index in classes_of(table)]
+    if paper:
+        columns.append(("Paper", lambda method, entry: number(paper.get(method))))
+    columns += [
+        ("Size ratio", _mean("size_ratio", digits=2)),
+        ("Rank r of sizes", _mean("size_correlation", digits=2)),
+        ("Mean pairwise DSC", _mean("mean_pairwise_dsc", 100)),
+        (f"HD95 ({unit})", _hd95),
+        (f"ASD ({unit})", _mean("asd")),
+        ("Precision", _mean("precision", 100)),
+        ("Recall", _mean("recall", 100)),
+    ]
+    if of == "volumes":
+        columns.append(("DSC by image", _mean("dsc_2d", 100)))
+    elif any(entry["mean"]["dsc_3d"] is not None for entry in table.values()):
+        columns.append(("DSC by volume", _mean("dsc_3d", 100)))
+    columns += [
+        ("Labelled %", _of_training("annotation_ratio", 100, 3)),
+        ("Minutes", _of_training("seconds", 1 / 60)),
+    ]
+    rows = [[cell(method, entry) for _, cell in columns] for method, entry in table.items()]
+    return Sheet([heading for heading, _ in columns], rows)
 
-        def cell(key, scale=1.0, digits=1, means=means, spreads=spreads):
-            return number(means[key], spreads[key], scale=scale, digits=digits)
 
-        row = [labels.get(method, method), cell("dsc", 100)]
-        row += ["-" if interval is None else f"{100 * interval[0]:.1f} – {100 * interval[1]:.1f}"]
-        row += [number(paper.get(method))] if paper else []
-        row += [cell("size_ratio", digits=2), cell("size_correlation", digits=2)]
-        row += [cell("mean_pairwise_dsc", 100)]
-        row += [cell("hd95") + _defined_on(entry), cell("asd")]
-        row += [cell("precision", 100), cell("recall", 100)]
-        row += [cell("dsc_3d", 100)] if volumes else []
-        labelled = number(means["annotation_ratio"], scale=100, digits=3)
-        row += [labelled, number(means["seconds"], scale=1 / 60)]
-        rows.append(row)
-    return Sheet(headings, rows)
+def class_sheet(
+    table: Mapping[str, Mapping], labels: Mapping[str, str], first: str = "Method"
+) -> Sheet | None:
+    """A row for each method and class with all scores; None for one object."""
+    classes, unit = classes_of(table), _distance_unit(table)
+    if not classes:
+        return None
+    columns = [
+        ("DSC x100", _of_class("dsc", 100)),
+        ("Size ratio", _of_class("size_ratio", digits=2)),
+        ("Rank r of sizes", _of_class("size_correlation", digits=2)),
+        (f"HD95 ({unit})", _hd95_of_class),
+        (f"ASD ({unit})", _of_class("asd")),
+        ("Precision", _of_class("precision", 100)),
+        ("Recall", _of_class("recall", 100)),
+    ]
+    if _dsc_of(table) == "volumes":
+        columns.append(("DSC by image", _of_class("dsc_2d", 100)))
+    rows = [
+        [labels.get(method, method), index, *(cell(index, entry) for _, cell in columns)]
+        for method, entry in table.items()
+        for index in classes
+    ]
+    return Sheet([first, "Class", *(heading for heading, _ in columns)], rows)
 
 
-def _defined_on(entry: Mapping) -> str:
-    """Says on how many images the distances are defined where that is not all of them."""
+def _distance_unit(table: Mapping[str, Mapping]) -> str:
+    units = {row["distance_unit"] for entry in table.values() for row in entry["per_seed"].values()}
+    return units.pop() if len(units) == 1 else "mixed units"
+
+
+def _dsc_of(table: Mapping[str, Mapping]) -> str:
+    rows = [row for entry in table.values() for row in entry["per_seed"].values()]
+    return rows[0].get("dsc_of", "images")
+
+
+def _mean(key: str, scale: float = 1.0, digits: int = 1) -> Cell:
+    return lambda method, entry: number(
+        entry["mean"][key], entry["spread"][key], scale=scale, digits=digits
+    )
+
+
+def _of_class(key: str, scale: float = 1.0, digits: int = 1) -> Cell:
+    """The cell of a class (its index first) and its method's entry."""
+    key = f"{key}_per_class"
+    return lambda index, entry: number(
+        entry["mean"][key][index], entry["spread"][key][index], scale=scale, digits=digits
+    )
+
+
+def _dsc_of_class(index: str) -> Cell:
+    return lambda method, entry: _of_class("dsc", 100)(index, entry)
+
+
+def _hd95_of_class(index: str, entry: Mapping) -> str:
+    return _of_class("hd95")(index, entry) + _defined_on(entry, index)
+
+
+def _hd95(method: str, entry: Mapping) -> str:
+    return _mean("hd95")(method, entry) + _defined_on(entry)
+
+
+def _of_training(key: str, scale: float, digits: int = 1) -> Cell:
+    return lambda method, entry: number(entry["mean"][key], scale=scale, digits=digits)
+
+
+def _interval(interval: Sequence[float] | None) -> str:
+    return "-" if interval is None else f"{100 * interval[0]:.1f} – {100 * interval[1]:.1f}"
+
+
+def _defined_on(entry: Mapping, index: str | None = None) -> str:
+    """Says on how many images the distances (of a class) are defined where that is not all."""
     rows = entry["per_seed"].values()
     images = sum(row["images"] or 0 for row in rows)
-    defined = sum(row["images_with_distances"] or 0 for row in rows)
+    if index is None:
+        defined = sum(row["images_with_distances"] or 0 for row in rows)
+    else:
+        defined = sum(row["images_with_distances_per_class"][index] for row in rows)
     return "" if defined == images else f" [{defined}/{images}]"
 
 

@@ -316,7 +316,7 @@ def test_cells_by_hand():
 
 def test_notes_give_the_standard_error_of_the_test_set():
     results = {"sccl": {0: scores([0.5, 0.7])}}
-    (note,) = [note for note in protocol_notes(results, 2, None) if "standard error" in note]
+    (note,) = [note for note in protocol_notes(results, None) if "standard error" in note]
     # Sample deviation 0.1414 over the root of 2 images: 10 points.
     assert "2 test images" in note
     assert "10.0 points" in note
