@@ -12,11 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
 from torch import Tensor
 
 from .config import make_config
+from .data.dataset import Dataset
 from .errors import CheckFailed, UserError
 from .storage import write_text
+from .training.loop import Trainer
+from .training.ops import load_ops
+from .training.runtime import check_device, launch
 
 TOLERANCE = 1e-4
 
@@ -99,9 +106,6 @@ def bench(
         CheckFailed: the results differ.
         UserError: the fused ops are not built, an option below 1, or CUDA is asked for and absent.
     """
-    from .training.ops import load_ops
-    from .training.runtime import check_device
-
     options = {"size": size, "batch_size": batch_size, "width": width, "rounds": rounds}
     for name, value in options.items():
         if value < 1:
@@ -175,10 +179,6 @@ def _op_runs(size: int, batch: int, device: torch.device) -> dict[str, Callable[
 
 def _step_run(ops, size: int, batch: int, width: int, device: str) -> Callable[[], None]:
     """A step of unpaired ACCL on random images."""
-    from .data.dataset import Dataset
-    from .training.loop import Trainer
-    from .training.runtime import launch
-
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(batch, 1, size, size, generator=generator) * 2 - 1
     masks = (images.squeeze(1) > 0.8).to(torch.uint8)
@@ -220,10 +220,6 @@ def _spread(values: list[float]) -> float:
 
 
 def _show(rows: list[dict[str, object]], title: str) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     table = Table(title=f"forward + backward: {title}", box=box.SIMPLE, padding=(0, 1, 0, 0))
     headings = ("", "backend", "ms", "+-", "times faster", "kept KiB")
     for index, heading in enumerate(headings):

@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from .config import TrainConfig
 from .data.options import (
     CRFOptions,
@@ -78,8 +80,6 @@ def config_of_content(content: dict[str, Any]) -> TrainConfig:
 
 def save_config(config: TrainConfig, path: Path) -> None:
     """Write the resolved config as YAML, whole or not at all."""
-    import yaml
-
     write_text(path, yaml.safe_dump(config_content(config), sort_keys=False))
 
 
@@ -90,8 +90,6 @@ def load_config(path: Path) -> TrainConfig:
         UserError: no such file, or it holds options of another version.
         Damaged: the file is not whole.
     """
-    import yaml
-
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import platform
 
+import torch
+
+import accl_ext
+
+from .training.ops import build_info
 from .versions import versions
 
 
 def information() -> str:
     """One fact a line: ``name: value``."""
-    import torch
-
-    import accl_ext
-
-    from .training.ops import build_info
-
     facts = {"accl_ext": accl_ext.__version__}
     facts |= {f"accl_ext build {key}": _shown(v) for key, v in build_info().items()}
     facts |= {

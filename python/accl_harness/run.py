@@ -19,6 +19,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .config import TrainConfig
 from .config_file import config_content, config_of_content, load_config, save_config
 from .errors import Damaged, HarnessWarning, UserError
@@ -207,8 +209,6 @@ class Run(ScoreFolder):
         Raises:
             NoSpace: the disk is full; the checkpoints are as they were.
         """
-        import torch
-
         content = {"format": FORMAT, **state}
         if config is not None:
             content["config"] = config_content(config.replace(out=None))
@@ -246,8 +246,6 @@ class Run(ScoreFolder):
 
 def _read_checkpoint(path: Path, device: Any) -> dict[str, Any]:
     """A checkpoint, read without running any code in it."""
-    import torch
-
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, KeyError) as error:

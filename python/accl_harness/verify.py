@@ -13,11 +13,20 @@ from types import ModuleType
 from typing import get_args
 
 import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
 from torch import Tensor
 
 from .config import TrainConfig
+from .data.dataset import Dataset
+from .data.phantom import generate
+from .data.weak import weaken
 from .errors import CheckFailed, UserError
 from .option_groups import CriterionName
+from .training.loop import Trainer
+from .training.ops import load_ops
+from .training.runtime import check_device, launch
 
 OP_TOLERANCE = 1e-10
 LOCKSTEP_TOLERANCE = 1e-8
@@ -64,9 +73,6 @@ def verify(steps: int = 20, device: str = "cpu") -> list[Deviation]:
         CheckFailed: a deviation over its tolerance; the table is printed before.
         UserError: the fused ops are not built, no step, or CUDA is asked for and absent.
     """
-    from .training.ops import load_ops
-    from .training.runtime import check_device
-
     if steps < 1:
         raise UserError(f"steps must be at least 1, got {steps}")
     check_device("device", device)
@@ -243,12 +249,6 @@ def _step_deviations(first, second) -> dict[str, float]:
 
 
 def _trainer(ops: ModuleType, precision: str, device: str):
-    from .data.dataset import Dataset
-    from .data.phantom import generate
-    from .data.weak import weaken
-    from .training.loop import Trainer
-    from .training.runtime import launch
-
     images, masks = generate(4, size=64)
     dataset = Dataset(
         images=torch.from_numpy(images).unsqueeze(1).float() / 127.5 - 1,
@@ -285,10 +285,6 @@ def _deviation(ours, theirs) -> float:
 
 
 def _show(ops: list[Deviation], trainings: list[Deviation], device: str) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     for rows, title in ((ops, "ops in float64"), (trainings, "trainings")):
         table = Table(
             title=f"fused against reference on {device}: {title}, largest relative deviations",

@@ -1,4 +1,8 @@
-"""Which part of the harness may use which: arrows run one way, hidden ones in functions too."""
+"""Which part of the harness may use which: arrows run one way, hidden ones in functions too.
+
+Imports stand at the top of a file, but for two reasons to wait: the command line answers at once,
+and a library that serves one file format or an extra is loaded where it is needed.
+"""
 
 import ast
 from pathlib import Path
@@ -13,6 +17,9 @@ ORDER = (
     *("info", "bench", "verify", "options", "arguments", "commands", "cli", "__main__"),
 )
 """Each part uses only parts that stand before it."""
+COMMAND_LINE = ("options", "arguments", "commands", "cli")
+LATE = {"PIL", "tifffile", "h5py", "nibabel", "SimpleITK", "optuna", "torch.utils.tensorboard"}
+"""Libraries of single file formats, and of extras."""
 
 
 def module_of(path):
@@ -84,3 +91,28 @@ def test_no_circle_within_a_part():
         for module in free:
             del left[module]
     assert left == {}
+
+
+def late_imports(text):
+    """What a source imports inside functions."""
+    functions = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef)]
+    for node in (inner for function in functions for inner in ast.walk(function)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or "")
+
+
+def test_imports_stand_at_the_top():
+    assert list(late_imports("import a\ndef f():\n    import b.c\n    from .d import e")) == [
+        "b.c",
+        ".d",
+    ]
+    late = {
+        (".".join(module), name)
+        for module, path in MODULES.items()
+        if module and module[0] not in COMMAND_LINE
+        for name in late_imports(path.read_text(encoding="utf-8"))
+        if name not in LATE
+    }
+    assert late == set()

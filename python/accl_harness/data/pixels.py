@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -70,8 +71,6 @@ def resize_weak(labels: np.ndarray, size: int) -> np.ndarray:
         return labels
     lost = [v for v in np.unique(labels) if v != UNLABELLED and not (resized == v).any()]
     if lost:
-        from scipy import ndimage
-
         resized = resized.copy()
         for value in lost:
             depth = ndimage.distance_transform_edt(np.pad(labels == value, 1))[1:-1, 1:-1]

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.dataset import load_split
 from ..data.options import Slices
+from ..data.pairing import finds_in_all, list_images, split_folder
 from ..errors import UserError
 from ..run import ScoreFolder
 from ..versions import versions
@@ -136,9 +138,6 @@ def load_test(
     training's data alone; the patterns that tell patients and volumes apart count on other data as
     well if they find something in every file name there. The classes are the network's.
     """
-    from ..data.dataset import load_split
-    from ..data.pairing import finds_in_all, list_images, split_folder
-
     root = data if data is not None else config.data
     masks = masks or config.masks
     mask_suffix = config.mask_suffix if mask_suffix is None else mask_suffix

@@ -10,9 +10,11 @@ import numpy as np
 from torch.nn import functional as F
 
 from ..classes import decide
+from ..data.dataset import load_images
 from ..data.formats import output_path, read_image, refuse_full, write_labels, write_mask
 from ..data.labels import class_mask
 from ..data.options import Slices
+from ..training.inference import load_run, predict_probabilities
 
 CHUNK = 16
 
@@ -27,8 +29,6 @@ def predict_masks(run, dataset) -> Iterator[np.ndarray]:
         run: a `training.TrainedRun`.
         dataset: a `data.Dataset`; masks are not needed.
     """
-    from ..training.inference import predict_probabilities
-
     for start in range(0, len(dataset.names), CHUNK):
         probabilities = predict_probabilities(run, dataset.images[start : start + CHUNK]).float()
         for offset, probability in enumerate(probabilities.cpu()):
@@ -93,9 +93,6 @@ def predict(run: Path, images: Path, out: Path, slices: Slices | None = None) ->
     Raises:
         UserError: no run, no readable image, or `out` holds something already.
     """
-    from ..data.dataset import load_images
-    from ..training.inference import load_run
-
     run, images, out = Path(run), Path(images), Path(out).resolve()
     refuse_full(out)
     trained = load_run(run)

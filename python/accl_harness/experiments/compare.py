@@ -11,11 +11,16 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
+from rich.console import Console
+
 from ..config import TrainConfig, make_config
-from ..data.options import ReferenceOptions
+from ..data.dataset import load_split
+from ..data.options import ReferenceOptions, reading_options
+from ..data.phantom import write_phantom
 from ..errors import UserError
 from ..methods import METHODS
 from ..report import paper
+from ..report.document import write_comparison
 from ..report.table import Results, build_table, terminal_sheet
 from ..run import Run
 from ..storage import locked
@@ -62,8 +67,6 @@ def compare(
         UserError: bad options or data, or a run folder of other settings.
         CheckFailed: some runs failed; table and report hold the others.
     """
-    from ..report.document import write_comparison
-
     beside = paper.paper_row(paper_row)
     if paper_settings:
         _check_paper_settings(base, paper_row)
@@ -199,12 +202,7 @@ def _for_method(base: TrainConfig, method: str, paper_settings: str | None) -> T
 
 def prepare_data(base: TrainConfig) -> TrainConfig:
     """`base` with data: a phantom set is written once into `OUT/phantom` where none was named."""
-    from ..data.dataset import load_split
-    from ..data.options import reading_options
-
     if base.data is None:
-        from ..data.phantom import write_phantom
-
         root = Path(base.out) / "phantom"
         with alone_in(base.out):
             if not root.is_dir():
@@ -245,8 +243,6 @@ def command_line() -> str:
 
 def show(table: Mapping, beside: Mapping[str, float], out: Path) -> None:
     """Prints the table's main columns and where the rest is."""
-    from rich.console import Console
-
     console = Console()
     sheet = terminal_sheet(table, paper.METHOD_LABELS, beside)
     console.print(sheet.terminal("DSC x100 on the test images, mean ± spread over seeds"))

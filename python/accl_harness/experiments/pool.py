@@ -14,6 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -28,14 +29,13 @@ from ..config import changed_options
 from ..data.fingerprint import fingerprint
 from ..errors import CheckFailed, UserError
 from ..run import Run
+from . import single
 
 REFRESH_SECONDS = 0.5
 
 
 def default_jobs(accelerator: str, runs: int) -> int:
     """Trainings at a time: one for each core on a CPU, one on a GPU; never more than `runs`."""
-    import torch
-
     on_gpu = accelerator == "cuda" or (accelerator == "auto" and torch.cuda.is_available())
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(1 if on_gpu else cores or 1, runs))
@@ -162,8 +162,6 @@ def _follow_parent() -> None:
 
 def _train(config) -> None:
     """One training, from the start or from its last checkpoint; its output goes to the log."""
-    from . import single
-
     with (
         log_path(Path(config.out)).open("a", encoding="utf-8", errors="backslashreplace") as log,
         contextlib.redirect_stdout(log),

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+from rich.table import Table
 
 from ..config import TrainConfig
 from ..data.fingerprint import fingerprint
@@ -171,9 +173,6 @@ def evaluate(
 
 
 def _print_scores(metrics: Mapping, dataset, target: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     classes = list(metrics.get("dsc_per_class") or ())
     table = Table(title=f"{metrics['method']}, seed {metrics['seed']}: {metrics['images']} images")
     table.add_column("score")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 NORMS = ("batch", "instance", "none")
 FEW_POSITIONS = 64

@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..errors import UserError
 from .blocks import DownConv, UpConv, initialise, norm_layers

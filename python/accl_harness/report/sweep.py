@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+from rich.console import Console
+
 from ..config import TrainConfig
 from ..evaluation.evaluate import load_test
 from ..run import Run
@@ -51,8 +55,6 @@ def write_sweep(
         search: what a search beyond the grid found, for sweep.json.
         search_notes: the same in words.
     """
-    from rich.console import Console
-
     out, label = Path(base.out), paper.METHOD_LABELS[base.method]
     dataset = load_test(base)
     table = build_table(results)
@@ -134,9 +136,6 @@ def draw(
 
 def shades(alphas: Sequence[str]) -> dict[str, str]:
     """Colours from dark (small alpha) to light, of a map that is even to every eye."""
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
     steps = max(len(alphas) - 1, 1)
     return {
         alpha: to_hex(colormaps["viridis"](0.9 * index / steps))

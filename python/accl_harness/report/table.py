@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from rich.table import Table
+from rich.text import Text
+
 from ..evaluation.metrics import bootstrap_interval, mean, spread
 
 Metrics = Mapping[str, object]
@@ -109,9 +112,6 @@ class Sheet:
 
     def terminal(self, title: str):
         """A rich table."""
-        from rich.table import Table
-        from rich.text import Text
-
         # A text, because brackets in a name are no markup.
         table = Table(title=Text(title, "table.title"), title_justify="left")
         for index, heading in enumerate(self.headings):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+import accl_ext
+
 from ..errors import UserError
 
 
@@ -15,8 +17,6 @@ def load_ops(backend: str) -> ModuleType:
         UserError: the fused ops are not built, or not for this torch, or ACCL_EXT_ISA names no
             instruction set; says why.
     """
-    import accl_ext
-
     if backend == "reference":
         return accl_ext.reference
     build = build_info()
@@ -33,8 +33,6 @@ def build_info() -> dict[str, Any]:
     Raises:
         UserError: ACCL_EXT_ISA names no instruction set.
     """
-    import accl_ext
-
     try:
         return accl_ext.build_info()
     except ValueError as error:

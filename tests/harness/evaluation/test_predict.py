@@ -35,7 +35,7 @@ class Brightness(nn.Module):
 @pytest.fixture
 def run(monkeypatch):
     trained = TrainedRun(TrainConfig(size=16), Brightness(), torch.device("cpu"), 1)
-    monkeypatch.setattr("accl_harness.training.inference.load_run", lambda folder: trained)
+    monkeypatch.setattr("accl_harness.evaluation.predict.load_run", lambda folder: trained)
     return trained
 
 

@@ -47,7 +47,7 @@ def trained(folder=None, network=None, **options):
 @pytest.fixture
 def run(monkeypatch):
     result = trained()
-    monkeypatch.setattr("accl_harness.training.inference.load_run", lambda folder: result)
+    monkeypatch.setattr("accl_harness.evaluation.predict.load_run", lambda folder: result)
     return result
 
 
