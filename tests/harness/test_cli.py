@@ -168,7 +168,7 @@ def test_resolved_config_holds_every_option_and_runs_again(folder, data):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ([], {"size": 128, "width": 16, "epochs": 60}),
+        ([], {"size": 128, "width": 16, "epochs": 120}),
         (["--preset", "paper"], {"size": 256, "width": 64, "epochs": 200, "prior": 0.5}),
         (["--preset=paper", "--epochs=5"], {"size": 256, "epochs": 5}),
         (["--epochs", "5", "--preset", "paper"], {"size": 256, "epochs": 5}),

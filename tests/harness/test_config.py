@@ -28,7 +28,7 @@ def test_preset_paper_is_the_papers_protocol():
 
 def test_preset_small_is_the_default():
     config = make_config()
-    assert (config.preset, config.size, config.width, config.epochs) == ("small", 128, 16, 60)
+    assert (config.preset, config.size, config.width, config.epochs) == ("small", 128, 16, 120)
 
 
 def test_options_win_over_the_preset():

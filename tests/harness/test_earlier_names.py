@@ -1,12 +1,14 @@
 """Options under the names that they had once: as flags, in files of options and in runs."""
 
+import dataclasses
 import shlex
 
 import pytest
 import yaml
 from accl_harness.cli import main
+from accl_harness.config import make_config
 from accl_harness.config_file import EARLIER_NAMES, load_config, with_present_names
-from accl_harness.data.options import ImageMoves, MaskBankOptions, ReferenceOptions
+from accl_harness.data.options import MaskBankOptions, ReferenceOptions
 from accl_harness.errors import UserError
 from accl_harness.run import Run
 from small_runs import phantom_folder
@@ -15,6 +17,8 @@ SMALL = "--size 32 --width 2 --epochs 1 --backend reference --accelerator cpu --
 REFERENCES = "--references.kind augmented --references.painted 2 --references.count 5"
 NOW = f"{REFERENCES} --image-moves.shift 0.2 --image-moves.flip --references.mask-bank.warp 0.1"
 ONCE = f"{REFERENCES} --augment.shift 0.2 --augment.flip --references.augmentation.warp 0.1"
+
+MOVES = dataclasses.replace(make_config().image_moves, shift=0.2, flip=True)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +31,7 @@ def run_of_earlier_flags(tmp_path_factory):
 
 def test_earlier_flags_mean_the_options_of_today(run_of_earlier_flags):
     config = load_config(run_of_earlier_flags[1] / "config.yaml")
-    assert config.image_moves == ImageMoves(shift=0.2, flip=True)
+    assert config.image_moves == MOVES
     assert config.references == ReferenceOptions(
         kind="augmented", painted=2, count=5, mask_bank=MaskBankOptions(warp=0.1)
     )
@@ -66,7 +70,7 @@ def test_files_of_options_may_have_the_earlier_names(run_of_earlier_flags, tmp_p
     assert main(shlex.split(line)) == 0
     config = load_config(out / "config.yaml")
     assert config.lr == 1e-3
-    assert config.image_moves == ImageMoves(shift=0.2, flip=True)
+    assert config.image_moves == MOVES
     assert config.references.mask_bank == MaskBankOptions(warp=0.1)
 
 
