@@ -122,6 +122,12 @@ def predict(parser: Any, words: Sequence[str]) -> None:
         "--images", type=str, required=True, help="The images are read from this folder."
     )
     parser.add_argument("--out", type=str, required=True, help="The masks go to this folder.")
+    parser.add_argument(
+        "--pictures",
+        type=str | None,
+        default=None,
+        help="Pictures of each image and its mask in colours go to this folder.",
+    )
     _slices_argument(parser, None)
 
 
@@ -190,6 +196,12 @@ def bench(parser: Any, words: Sequence[str]) -> None:
     )
     parser.add_argument(
         "--device", type=Literal["cpu", "cuda"], default="cpu", help="Everything is computed there."
+    )
+    parser.add_argument(
+        "--classes",
+        type=int | None,
+        default=None,
+        help="So many classes, the background counted; default: one object.",
     )
     parser.add_argument(
         "--out", type=str | None, default=None, help="The tables go to this CSV file too."

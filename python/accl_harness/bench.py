@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from .classes import probabilities
 from .config import make_config
 from .data.dataset import Dataset
 from .errors import CheckFailed, UserError
@@ -96,11 +97,13 @@ def bench(
     width: int = 16,
     rounds: int = 15,
     device: str = "cpu",
+    classes: int | None = None,
     out: str | None = None,
 ) -> list[dict[str, object]]:
     """Print the tables of ops and step; write them to the CSV file ``out`` as well.
 
-    Every fused result is compared with the reference's before it is timed.
+    Every fused result is compared with the reference's before it is timed. With ``classes`` the
+    networks give a logit for each, without it one.
 
     Raises:
         CheckFailed: the results differ.
@@ -110,22 +113,25 @@ def bench(
     for name, value in options.items():
         if value < 1:
             raise UserError(f"{name} must be at least 1, got {value}")
+    if classes is not None and classes < 2:
+        raise UserError(f"classes must be at least 2, the background counted, got {classes}")
     check_device("device", device)
     backends = {"reference": load_ops("reference"), "fused": load_ops("fused")}
     place = torch.device(device)
     rows = []
-    for name, make in _op_runs(size, batch_size, place).items():
+    for name, make in _op_runs(size, batch_size, classes, place).items():
         runs = {backend: make(ops) for backend, ops in backends.items()}
         _assert_equal(name, [run() for run in runs.values()])
         timings = interleaved(runs, rounds, synchronize=device == "cuda")
         rows += [_row(name, b, t, kept_for_backward(runs[b].forward)) for b, t in timings.items()]
     steps = {
-        backend: _step_run(ops, size, batch_size, width, device)
+        backend: _step_run(ops, size, batch_size, width, classes, device)
         for backend, ops in backends.items()
     }
     timings = interleaved(steps, rounds, synchronize=device == "cuda")
     rows += [_row(f"training step, width {width}", b, t, None) for b, t in timings.items()]
-    _show(rows, f"{batch_size} x {size} x {size}, float32, {device}")
+    several = "" if classes is None else f"{classes} classes, "
+    _show(rows, f"{batch_size} x {size} x {size}, {several}float32, {device}")
     if out is not None:
         _write(Path(out), rows)
     return rows
@@ -145,16 +151,20 @@ class _OpRun:
         return [result.detach(), *torch.autograd.grad(result, self.inputs)]
 
 
-def _op_runs(size: int, batch: int, device: torch.device) -> dict[str, Callable[..., _OpRun]]:
+def _op_runs(
+    size: int, batch: int, classes: int | None, device: torch.device
+) -> dict[str, Callable[..., _OpRun]]:
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator).to(device).requires_grad_()
 
-    logits, patches = normal(batch, 1, size, size), max(size // 8 - 2, 1)
+    logits, patches = normal(batch, classes or 1, size, size), max(size // 8 - 2, 1)
     fake, real = (normal(batch, 1, patches, patches) for _ in range(2))
     labels = torch.full((batch, size, size), 255, dtype=torch.uint8, device=device)
-    labels[:, size // 2 : size // 2 + 9, size // 2 : size // 2 + 9] = 1
+    for index in range(1, classes or 2):
+        column = size // 2 + 9 * (index - 1)
+        labels[:, size // 2 : size // 2 + 9, column : column + 9] = index
     bounds = torch.tensor([10.0, 100.0], device=device)
 
     image = torch.rand(batch, 1, size, size, generator=generator).to(device)
@@ -172,21 +182,30 @@ def _op_runs(size: int, batch: int, device: torch.device) -> dict[str, Callable[
         "size_penalty": lambda ops: _OpRun(lambda z: ops.size_penalty(z, bounds), [logits]),
         "segmentation_head": lambda ops: _OpRun(lambda z: head(ops, z), [logits]),
         "gated_crf_loss": lambda ops: _OpRun(
-            lambda p: ops.gated_crf_loss(p, image), [logits.detach().sigmoid().requires_grad_()]
+            lambda p: ops.gated_crf_loss(p, image),
+            [probabilities(logits.detach()).requires_grad_()],
         ),
     }
 
 
-def _step_run(ops, size: int, batch: int, width: int, device: str) -> Callable[[], None]:
+def _step_run(
+    ops, size: int, batch: int, width: int, classes: int | None, device: str
+) -> Callable[[], None]:
     """A step of unpaired ACCL on random images."""
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(batch, 1, size, size, generator=generator) * 2 - 1
-    masks = (images.squeeze(1) > 0.8).to(torch.uint8)
-    weak = torch.where(masks == 1, 1, 255).to(torch.uint8)
+    edges = 0.8 + 0.2 * torch.arange((classes or 2) - 1) / ((classes or 2) - 1)
+    masks = torch.bucketize(images.squeeze(1), edges).to(torch.uint8)
+    weak = torch.where(masks > 0, masks, 255).to(torch.uint8)
     names = [str(i) for i in range(batch)]
-    dataset = Dataset(images=images, names=names, masks=masks, weak_labels=weak)
+    dataset = Dataset(images=images, names=names, masks=masks, weak_labels=weak, classes=classes)
     config = make_config(
-        method="unpaired_accl", size=size, width=width, batch_size=batch, accelerator=device
+        method="unpaired_accl",
+        size=size,
+        width=width,
+        classes=classes,
+        batch_size=batch,
+        accelerator=device,
     )
     trainer = Trainer(config, dataset, None, ops, launch(config))
     (example,) = trainer.data.epoch(1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from . import arguments
@@ -132,7 +134,14 @@ def _evaluate(options: Any) -> None:
 def _predict(options: Any) -> None:
     from .evaluation.predict import predict
 
-    written = predict(options.run, options.images, options.out, options.slices)
+    draw = None
+    if options.pictures is not None:
+        from .data.formats import refuse_full
+        from .report.single import draw_predictions
+
+        refuse_full(options.pictures)
+        draw = partial(draw_predictions, Path(options.pictures))
+    written = predict(options.run, options.images, options.out, options.slices, draw)
     _say(f"{len(written)} masks in {options.out}")
 
 
@@ -176,6 +185,7 @@ def _bench(options: Any) -> None:
         width=options.width,
         rounds=options.rounds,
         device=options.device,
+        classes=options.classes,
         out=options.out,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +80,13 @@ def read_prediction(dataset, index: int, folder: Path) -> np.ndarray:
     return mask if source is None or source.slice_index is None else mask[..., source.slice_index]
 
 
-def predict(run: Path, images: Path, out: Path, slices: Slices | None = None) -> list[Path]:
+def predict(
+    run: Path,
+    images: Path,
+    out: Path,
+    slices: Slices | None = None,
+    draw: Callable[..., None] | None = None,
+) -> list[Path]:
     """`accl predict`: writes a mask for every image in the folder `images` into `out`.
 
     Args:
@@ -89,6 +95,7 @@ def predict(run: Path, images: Path, out: Path, slices: Slices | None = None) ->
         out: folder for the masks (new or empty), same file names as the images
             (a JPEG's or GIF's mask is a PNG).
         slices: axis of a volume's slices; None keeps the training's.
+        draw: called with the data set and the masks at the end, to make pictures of them.
 
     Raises:
         UserError: no run, no readable image, or `out` holds something already.
@@ -99,4 +106,8 @@ def predict(run: Path, images: Path, out: Path, slices: Slices | None = None) ->
     config = trained.config
     dataset = load_images(images, size=config.size, slices=slices or config.slices)
     dataset.classes = config.classes
-    return write_predictions(dataset, list(predict_masks(trained, dataset)), out)
+    masks = list(predict_masks(trained, dataset))
+    written = write_predictions(dataset, masks, out)
+    if draw is not None:
+        draw(dataset, masks)
+    return written

@@ -28,7 +28,10 @@ CURVES = (
     ("size_prior", "size prior", "linear"),
     ("size_balance", "size balance", "symlog"),
     ("crf", "gated CRF", "log"),
+    ("entropy", "entropy", "linear"),
 )
+OF_CLASS = (("dsc_", "DSC", "linear"), ("size_ratio_", "size ratio", "log"))
+"""Of each of several classes, whose index ends the column's name."""
 
 
 def training_curves(
@@ -50,7 +53,7 @@ def training_curves(
     """
     labels, colours = labels or {}, colours or METHOD_COLOURS
     runs = {method: [rows for rows in seeds if rows] for method, seeds in runs.items()}
-    shown = [curve for curve in CURVES if _any(runs, curve[0], np.isfinite)]
+    shown = [curve for curve in _curves(runs) if _any(runs, curve[0], np.isfinite)]
     if not shown:
         return None
     with style():
@@ -66,7 +69,7 @@ def training_curves(
             if scale != "log" or _any(runs, column, lambda value: value > 0):
                 axis.set_yscale(scale, **({"linthresh": 1e-3} if scale == "symlog" else {}))
             axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-            if column == "size_ratio":
+            if column.startswith("size_ratio"):
                 axis.axhline(1, color="0.5", linewidth=0.8, linestyle=":")
                 _plain_log(axis)
         for axis in axes[len(shown) :]:
@@ -81,6 +84,18 @@ def training_curves(
         if title:
             figure.suptitle(title, fontsize=10.5, **LITERAL)
         return save(figure, path)
+
+
+def _curves(runs: Mapping[str, Sequence[Rows]]) -> list[tuple[str, str, str]]:
+    """Column, title and scale of what may be drawn: of each class too where there are several."""
+    first = next((rows[0] for seeds in runs.values() for rows in seeds), {})
+    of_class = [
+        (column, f"{heading}, class {column.removeprefix(start)}", scale)
+        for start, heading, scale in OF_CLASS
+        for column in first
+        if column.removeprefix(start).isdigit()
+    ]
+    return [*CURVES, *of_class]
 
 
 def _any(runs: Mapping[str, Sequence[Rows]], column: str, holds: Callable[[float], bool]) -> bool:

@@ -215,11 +215,12 @@ def settings_of(
 def _sizes(runs: Sequence[Mapping]) -> str:
     """The size bounds that the runs trained with, of each class where there are several."""
     found = [metrics["bounds"] for metrics in runs if metrics.get("bounds")]
-    by_class = [bounds for bounds in found if isinstance(bounds[0], Sequence)]
-    if by_class:
-        first = enumerate(by_class[0], 1)
-        return ", ".join(f"class {index} {_size_range(*_sided(*pair))}" for index, pair in first)
-    return ", ".join(_size_range(a, b) for a, b in sorted({_sided(*bounds) for bounds in found}))
+    if not found or not isinstance(found[0], Mapping):
+        pairs = sorted({_sided(*bounds) for bounds in found})
+        return ", ".join(_size_range(*pair) for pair in pairs)
+    return ", ".join(
+        f"class {index} {_size_range(*_sided(*pair))}" for index, pair in found[0].items() if pair
+    )
 
 
 def _sided(lower: float | None, upper: float | None) -> tuple[float, float]:

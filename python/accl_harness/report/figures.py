@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 
 from ..errors import HarnessWarning
 from ..storage import printable, write_atomically
-from .overlays import draw_contours, grey, legend_handles, overlay
+from .overlays import RIGHT, class_handles, draw_contours, grey, legend_handles, overlay
 
 METHOD_COLOURS = {
     "weak_ce": "#999999",
@@ -187,6 +187,34 @@ def worst_page(
         handles = _legend([case for cases in worst.values() for case in cases])
         place = {"loc": "outside lower center", "ncols": 5 if width > 8 else 2}
         figure.legend(handles=handles, fontsize=8, **place)
+        return save(figure, path)
+
+
+def prediction_page(
+    image: np.ndarray, mask: np.ndarray, path: Path, *, classes: int | None = None, title: str = ""
+) -> Path:
+    """Writes an image beside its predicted mask; returns `path`.
+
+    Args:
+        image: [H, W] of any real dtype.
+        mask: [H, W] of class indices.
+        path: PNG to write.
+        classes: number of classes; None: 0 and 1, one object.
+        title: heading of the figure.
+    """
+    with style(**{"axes.grid": False}):
+        figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+        axes = figure.subplots(1, 2)
+        for axis, shown in zip(
+            axes, (grey(image), overlay(image, mask, mask, classes)), strict=True
+        ):
+            _bare(axis)
+            axis.imshow(shown)
+        draw_contours(axes[1], mask, classes)
+        figure.suptitle(_short(title, 60), fontsize=9, **LITERAL)
+        found = [Patch(facecolor=RIGHT, label="predicted object")]
+        handles = found if classes is None else class_handles(range(1, classes))
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(7, len(handles)))
         return save(figure, path)
 
 

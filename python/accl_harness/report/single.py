@@ -9,7 +9,7 @@ import numpy as np
 
 from ..run import Run
 from .curves import training_curves
-from .figures import Case, drawn, panel, worst_cases
+from .figures import Case, drawn, panel, prediction_page, worst_cases
 from .paper import METHOD_LABELS
 
 WORST = 6
@@ -46,3 +46,16 @@ def worst_panel(path: Path, metrics: Mapping, dataset, masks: Sequence[np.ndarra
         cases.append(Case(name, image, truth, found, {method: dsc[name]}, dataset.classes))
     title = f"{label}, seed {metrics['seed']}: worst cases"
     return panel(cases, {method: label}, path, title=title)
+
+
+def draw_predictions(out: Path, dataset, masks: Sequence[np.ndarray]) -> None:
+    """Writes for each image of `dataset` a PNG of it and of its predicted mask, named after it.
+
+    Args:
+        out: folder for them.
+        dataset: the images; masks are not needed.
+        masks: the predicted mask of each at its own size, uint8 class indices.
+    """
+    for index, (name, mask) in enumerate(zip(dataset.names, masks, strict=True)):
+        path, classes = out / f"{name}.png", dataset.classes
+        prediction_page(dataset.full_image(index), mask, path, classes=classes, title=name)

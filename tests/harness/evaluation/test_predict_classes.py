@@ -2,12 +2,14 @@
 
 import csv
 import json
+from functools import partial
 
 import h5py
 import nibabel
 import numpy as np
 import pytest
 import torch
+from accl_harness.cli import main
 from accl_harness.config import TrainConfig
 from accl_harness.data.dataset import Dataset, load_images, load_split
 from accl_harness.data.formats import read_image, write_labels
@@ -20,7 +22,10 @@ from accl_harness.evaluation.predict import (
     write_predictions,
 )
 from accl_harness.experiments.single import evaluate_run
+from accl_harness.report.overlays import OPACITY, RIGHT, class_colour
+from accl_harness.report.single import draw_predictions
 from accl_harness.training import TrainedRun
+from matplotlib.colors import to_rgb
 from PIL import Image
 from torch import nn
 
@@ -175,3 +180,43 @@ def test_masks_read_with_other_classes_than_the_runs_are_refused(tmp_path):
     dataset = load_split(tmp_path, "test", size=16, weak=None, classes=5)
     with pytest.raises(UserError, match=r"wanted masks read with classes 4, .* got classes 5"):
         evaluate_run(trained(tmp_path), dataset)
+
+
+def test_pictures_show_each_class_in_its_colour(run, tmp_path):
+    images, pictures = tmp_path / "images", tmp_path / "pictures"
+    images.mkdir()
+    Image.fromarray(GREY[quarters()]).save(images / "a.png")
+    volume = np.stack([quarters(), quarters() * 0], axis=-1)
+    nibabel.save(nibabel.Nifti1Image(GREY[volume], np.eye(4)), images / "v.nii")
+    predict("run", images, tmp_path / "out", draw=partial(draw_predictions, pictures))
+    assert sorted(path.name for path in pictures.iterdir()) == [
+        "a.png",
+        "v_z000.png",
+        "v_z001.png",
+    ]
+    with Image.open(pictures / "a.png") as picture:
+        shown = np.asarray(picture.convert("RGB")).astype(float)
+    for index in (1, 2, 3):
+        full = 255 * np.array(to_rgb(class_colour(index)))
+        tint = OPACITY * full + (1 - OPACITY) * GREY[index]
+        for colour, least in ((full, 50), (tint, 2000)):  # the legend's patch, the quarter
+            assert (np.abs(shown - colour).max(axis=-1) < 2).sum() > least
+
+
+def test_the_command_makes_pictures_of_one_object_too(tmp_path, monkeypatch, capsys):
+    binary = TrainedRun(TrainConfig(size=16), nn.Identity(), torch.device("cpu"), 1)
+    monkeypatch.setattr("accl_harness.training.inference.load_run", lambda folder: binary)
+    monkeypatch.setattr(
+        "accl_harness.training.inference.predict_probabilities",
+        lambda run, images: (images > 0).float(),
+    )
+    Image.fromarray(GREY[quarters()]).save(tmp_path / "a.png")
+    words = ["predict", "run", "--images", str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
+    words += ["--pictures", str(tmp_path / "pictures")]
+    assert main(words) == 0
+    with Image.open(tmp_path / "pictures" / "a.png") as picture:
+        shown = np.asarray(picture.convert("RGB")).astype(float)
+    assert (np.abs(shown - 255 * np.array(to_rgb(RIGHT))).max(axis=-1) < 2).sum() > 50
+    assert main([*words[:5], str(tmp_path / "again"), *words[6:]]) == 2
+    assert "pictures: exists already and is not empty" in capsys.readouterr().err
+    assert not (tmp_path / "again").exists()

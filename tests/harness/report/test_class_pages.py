@@ -214,6 +214,9 @@ class Bands(nn.Module):
         return -50 * (images - self.middle.view(1, -1, 1, 1)) ** 2
 
 
+BOUNDS = {"1": [60.0, 70.0], "2": [None, 150.0]}
+
+
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory):
     """Two finished runs on four slices of two volumes, of which one leaves out class 2."""
@@ -231,7 +234,7 @@ def comparison(tmp_path_factory):
             method=method, size=32, classes=3, volumes="^.", data=str(root), out=str(out / method)
         )
         run = TrainedRun(config, Bands(middle), torch.device("cpu"), 1)
-        facts = {"seconds": 1.0, "annotation_ratio": 0.01, "bounds": [[60.0, 70.0], [None, 150.0]]}
+        facts = {"seconds": 1.0, "annotation_ratio": 0.01, "bounds": BOUNDS}
         results[method] = {
             0: evaluate_run(run, load_test(config), out=out / method, training=facts)
         }
