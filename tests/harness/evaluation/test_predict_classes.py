@@ -205,9 +205,9 @@ def test_pictures_show_each_class_in_its_colour(run, tmp_path):
 
 def test_the_command_makes_pictures_of_one_object_too(tmp_path, monkeypatch, capsys):
     binary = TrainedRun(TrainConfig(size=16), nn.Identity(), torch.device("cpu"), 1)
-    monkeypatch.setattr("accl_harness.training.inference.load_run", lambda folder: binary)
+    monkeypatch.setattr("accl_harness.evaluation.predict.load_run", lambda folder: binary)
     monkeypatch.setattr(
-        "accl_harness.training.inference.predict_probabilities",
+        "accl_harness.evaluation.predict.predict_probabilities",
         lambda run, images: (images > 0).float(),
     )
     Image.fromarray(GREY[quarters()]).save(tmp_path / "a.png")
