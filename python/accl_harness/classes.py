@@ -7,9 +7,11 @@ background, which no term and no score counts as an object.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 
 def probabilities(logits: Tensor) -> Tensor:
@@ -31,11 +33,38 @@ def decide(maps: Tensor) -> Tensor:
     return chosen.to(torch.uint8)
 
 
+def decided_maps(maps: Tensor) -> Tensor:
+    """Probabilities [B, C, H, W] to where each object class is decided for: bool [B, K, H, W]."""
+    if maps.shape[1] == 1:
+        return maps > 0.5
+    return torch.stack(list(each_object(decide(maps), maps.shape[1] - 1)), 1)
+
+
 def foreground_maps(masks: Tensor, foregrounds: int) -> Tensor:
     """Class indices [n, H, W] to a map for each object class, float32 [n, K, H, W] in {0, 1}.
 
     With one foreground class every value that is not 0 is its object.
     """
+    return torch.stack(list(each_object(masks, foregrounds)), 1).float()
+
+
+def each_object(masks: Tensor, foregrounds: int) -> Iterator[Tensor]:
+    """Where class indices [n, H, W] are of each object class in turn: bool [n, H, W]."""
     if foregrounds == 1:
-        return (masks != 0).unsqueeze(1).float()
-    return F.one_hot(masks.long(), foregrounds + 1)[..., 1:].movedim(-1, 1).float()
+        yield masks != 0
+        return
+    for index in range(1, foregrounds + 1):
+        yield masks == index
+
+
+def labelled_objects(labels: Tensor, foregrounds: int) -> Tensor:
+    """Which object classes the weak labels [n, H, W] of each image name: bool [n, K]."""
+    found = [(labels == index).flatten(1).any(1) for index in range(1, foregrounds + 1)]
+    return torch.stack(found, 1)
+
+
+def by_class(values: Sequence[Any], classes: int | None) -> Any:
+    """A value for each object class under the class's index; without classes the one value."""
+    if classes is None:
+        return values[0]
+    return {str(index): value for index, value in enumerate(values, 1)}

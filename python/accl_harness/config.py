@@ -76,6 +76,12 @@ class TrainConfig(
             )
         if self.classes is not None:
             self.weak.check_classes(self.classes)
+        if isinstance(self.prior, tuple):
+            one_each = f"one number or {self.foregrounds}, one for each foreground class"
+            require(len(self.prior) == self.foregrounds, self, "prior", one_each)
+        if self.foregrounds > 1 and isinstance(self.bounds, str):
+            named = "training, none or two numbers with several classes, the paper's are of one"
+            require(not self.bounds.startswith("paper"), self, "bounds", named)
         if self.penalty_weight > 0 and self.bounds == "none":
             raise UserError(f"method {self.method} needs size bounds, got bounds: none")
         _refuse_nan(dataclasses.asdict(self))
@@ -101,6 +107,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "image_moves": ImageMoves(),
         "alpha_scale": 10.0,
     },
+    "scribble": {
+        "epochs": 40,
+        "batch_size": 12,
+        "lr": 1e-3,
+        "image_moves": ImageMoves(shift=0.05, flip=True, rotation=20.0, scale=1.1),
+    },
 }
 """What each preset changes of :class:`TrainConfig`'s defaults (those are preset ``small``).
 
@@ -110,11 +122,19 @@ can act, while far below the object's share the object is found late or not at a
 few labels at about one place teach the place and not the object.
 ``demo`` starts at 0.25, so that partial cross-entropy floods within its 600 short steps; its few
 steps of a higher rate also want more weight on ACCL.
+``scribble`` is for many slices with several classes: batches, with which batch norm and the
+rate can be those of most of the field, and moves that a body allows.
 """
 
 
-def make_config(preset: str = "small", **options: Any) -> TrainConfig:
-    """The config of a preset with some options set."""
+def default_preset(classes: int | None) -> str:
+    """What a training takes where no preset is named."""
+    return "scribble" if classes is not None and classes > 2 else "small"
+
+
+def make_config(preset: str | None = None, **options: Any) -> TrainConfig:
+    """The config of a preset with some options set; None: by the number of classes."""
+    preset = preset or default_preset(options.get("classes"))
     if preset not in PRESETS:
         raise UserError(f"preset must be one of {', '.join(PRESETS)}, got '{preset}'")
     return TrainConfig(**{"preset": preset, **PRESETS[preset], **options})

@@ -52,11 +52,14 @@ def with_present_names(content: dict[str, Any], prefix: str = "") -> dict[str, A
 
 def config_content(config: TrainConfig) -> dict[str, Any]:
     """The config as numbers, strings, lists and dictionaries."""
-    content = dataclasses.asdict(config)
-    content["betas"] = list(config.betas)
-    if not isinstance(config.bounds, str):
-        content["bounds"] = list(config.bounds)
-    return content
+    return _plain(dataclasses.asdict(config))
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, as YAML has them."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, tuple) else value
 
 
 def config_of_content(content: dict[str, Any]) -> TrainConfig:
@@ -73,8 +76,9 @@ def config_of_content(content: dict[str, Any]) -> TrainConfig:
     content["image_moves"] = ImageMoves(**content.get("image_moves", {}))
     content["crf"] = CRFOptions(**content.get("crf", {}))
     content["betas"] = tuple(content["betas"])
-    if not isinstance(content["bounds"], str):
-        content["bounds"] = tuple(content["bounds"])
+    for name in ("bounds", "prior"):
+        if isinstance(content[name], list):
+            content[name] = tuple(content[name])
     return TrainConfig(**content)
 
 

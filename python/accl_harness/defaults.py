@@ -8,6 +8,8 @@ from .data.options import ReferenceKind
 from .methods import METHODS, Method
 
 SIZE_WEIGHT = 0.01
+ADAM_RATE = 2e-4
+"""Of the discriminator, where the segmentation network has a rate for SGD."""
 
 
 class MethodDefaults:
@@ -24,6 +26,9 @@ class MethodDefaults:
     soften: Any
     d_noise: Any
     references: Any
+    optimizer: Any
+    lr: Any
+    d_lr: Any
 
     @property
     def table_row(self) -> Method:
@@ -77,6 +82,13 @@ class MethodDefaults:
     def noise(self) -> float:
         """Standard deviation of the noise on what the discriminator sees."""
         return self.table_row.noise if self.d_noise is None else self.d_noise
+
+    @property
+    def discriminator_rate(self) -> float:
+        """Learning rate that the discriminator starts with."""
+        if self.d_lr is not None:
+            return self.d_lr
+        return self.lr if self.optimizer == "adam" else ADAM_RATE
 
     @property
     def uses_references(self) -> bool:

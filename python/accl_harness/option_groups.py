@@ -36,7 +36,7 @@ MethodName = Literal[
     "accl_crf",
 ]
 CriterionName = Literal["lsgan", "vanilla", "hinge"]
-PresetName = Literal["small", "paper", "demo"]
+PresetName = Literal["small", "paper", "demo", "scribble"]
 BoundsName = Literal["training", "none", "paper_disc", "paper_cup", "paper_lv", "paper_pupil"]
 
 
@@ -94,6 +94,12 @@ class DataOptions:
 class NetworkOptions:
     """Networks."""
 
+    network: str = "unet"
+    """The segmentation network is pix2pix's U-Net, or monai:NAME, a 2-D network of MONAI such as
+    monai:BasicUNet. Depth, dropout, padding and test norm are the U-Net's own."""
+    network_options: dict[str, Any] | None = None
+    """A network of MONAI is made with these arguments, such as {"features": [16, 16, 32, 64, 128,
+    16]}; its dimensions and channels come from the data."""
     width: int = 16
     """The outermost level of both networks has so many channels."""
     depth: int | None = None
@@ -105,18 +111,23 @@ class NetworkOptions:
     """Batch norm uses these statistics at test: those of the image itself, or running averages."""
     dropout: float = 0.5
     """The decoder blocks next to the innermost drop values with this probability."""
-    prior: float | None = None
+    prior: float | tuple[float, ...] | None = None
     """A fresh network calls a pixel foreground with this probability: the bias of the last layer
-    is its logit; null: the share of the image that the reference masks' objects take."""
+    is its logit; null: the share of the image that the reference masks' objects take. With several
+    classes they share it, or [p, q, ...] has one for each foreground class."""
     pad: bool = False
     """Images are padded inside the network where the depth cannot halve the size."""
 
     def check(self) -> None:
         """Refuse values that no network has; raises UserError."""
         at_least_1(self, "width")
+        if self.network == "unet" and self.network_options:
+            raise UserError("network_options go with network monai:NAME, the U-Net has its own")
         require(0 <= self.dropout < 1, self, "dropout", "0 to below 1")
+        priors = self.prior if isinstance(self.prior, tuple) else (self.prior,)
         given = self.prior is not None
-        require(not given or 0 < self.prior < 1, self, "prior", "between 0 and 1 (exclusive)")
+        holds = not given or (all(0 < prior < 1 for prior in priors) and sum(priors) < 1)
+        require(holds, self, "prior", "between 0 and 1 (exclusive), of several classes in sum")
 
 
 @dataclass(frozen=True)
@@ -124,11 +135,19 @@ class OptimisationOptions:
     """Optimisation."""
 
     epochs: int = 120
-    """The training set is passed over so often; the learning rate falls during the second half."""
+    """The training set is passed over so often."""
     batch_size: int = 1
     """A step takes so many images, over all processes together."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """The segmentation network is trained by Adam, or by SGD with momentum 0.9 and weight decay
+    1e-4; the discriminator always by Adam."""
     lr: float = 2e-4
-    """Both networks start with this learning rate of Adam."""
+    """Both networks start with this learning rate."""
+    d_lr: float | None = None
+    """The discriminator starts with this learning rate; default: lr, with sgd 2e-4."""
+    schedule: Literal["half", "poly"] = "half"
+    """The learning rate stays for half of the epochs and then falls to 0 in a line; poly: it falls
+    from the start, as (1 - share of the epochs done) to the power 0.9."""
     betas: tuple[float, float] = (0.5, 0.999)
     """Adam's running means of gradients and of their squares decay by these factors a step."""
 
@@ -136,6 +155,7 @@ class OptimisationOptions:
         """Refuse values that no training can use; raises UserError."""
         at_least_1(self, "epochs", "batch_size")
         require(0 < self.lr < math.inf, self, "lr", "above 0")
+        require(self.d_lr is None or 0 < self.d_lr < math.inf, self, "d_lr", "above 0")
         require(all(0 <= beta < 1 for beta in self.betas), self, "betas", "from 0 to below 1")
 
 
@@ -179,6 +199,9 @@ class ObjectiveOptions:
     """The adversarial losses of both networks have this form."""
     discriminator_scale: float = 1.0
     """The discriminator's loss is multiplied by this factor; pix2pix has 0.5."""
+    entropy: float = 0.0
+    """The mean entropy of the prediction over the unlabelled pixels has this weight, 0 for off: it
+    wants the network sure of itself where no label says anything."""
     crf: CRFOptions = field(default_factory=CRFOptions)
     """Objective: gated CRF; --crf W is short for --crf.weight W."""
 
@@ -192,6 +215,7 @@ class ObjectiveOptions:
             require(value is None or 0 <= value < math.inf, self, name, "0 or more")
         if not isinstance(self.bounds, str) and self.bounds[0] > self.bounds[1]:
             raise UserError(f"bounds must be a lower and an upper size, got {list(self.bounds)}")
+        require(0 <= self.entropy < math.inf, self, "entropy", "0 or more")
         self.crf.check()
 
 
@@ -206,7 +230,8 @@ class RunOptions:
     run, or a start on other data. The networks must be the same, and their prior stays."""
     preset: PresetName = "small"
     """The other options get these defaults; small: minutes on 2 cores; paper: the paper's
-    settings; demo: phantoms in seconds."""
+    settings; demo: phantoms in seconds; scribble: scribbles of several classes on many slices, the
+    default with more than two classes."""
     seed: int = 0
     """Everything random starts from this seed: initial weights, order, dropout, reference masks."""
     backend: Literal["fused", "reference"] = "fused"

@@ -20,7 +20,7 @@ def add_config(
     parser: Any, words: Sequence[str], preset: str, skip: set[str] | None = None
 ) -> None:
     """All options of a training, with the defaults of the preset that the words choose."""
-    from .config import PRESETS
+    from .config import PRESETS, default_preset
     from .option_groups import GROUPS
 
     parser.add_argument(
@@ -29,6 +29,8 @@ def add_config(
     for group in GROUPS:
         names = {field.name for field in fields(group)}
         parser.add_class_arguments(group, None, skip=names & (skip or set()))
+    if preset == "small":
+        preset = default_preset(_whole(given(words, "classes")))
     preset = given(words, "preset") or preset
     if preset not in PRESETS:
         raise UserError(f"--preset must be one of {', '.join(PRESETS)}, got '{preset}'")
@@ -133,6 +135,14 @@ def _values(words: Sequence[str], name: str) -> list[str]:
         elif word == name and index + 1 < len(words):
             found.append(words[index + 1])
     return found
+
+
+def _whole(value: Any) -> int | None:
+    """An option's value as a number; None where it is none, which the parser will tell."""
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return None
 
 
 def config_of(options: Any):

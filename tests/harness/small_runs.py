@@ -59,3 +59,49 @@ def column(run: Path, name: str) -> list[str]:
 def rows_without_seconds(run: Path) -> list[dict[str, str]]:
     """metrics.csv without the one column that differs from run to run."""
     return [{k: v for k, v in row.items() if k != "seconds"} for row in Run(run).rows()]
+
+
+def small_classes(n: int = 4, size: int = SIZE) -> Dataset:
+    """Four classes: a ring (1) around a disc (2) and a square beside it (3), which the last image
+    lacks; two pixels of each class, and of the background, are labelled."""
+    generator = torch.Generator().manual_seed(0)
+    rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    masks = torch.zeros(n, size, size, dtype=torch.uint8)
+    for i in range(n):
+        row, column = 12 + i, 11 + 2 * i % 3
+        distance = (rows - row).square() + (columns - column).square()
+        masks[i][distance <= (6 + i % 2) ** 2] = 1
+        masks[i][distance <= 16] = 2
+        if i < n - 1:
+            masks[i, row - 3 : row + 3, size - 9 : size - 3] = 3
+    weak = torch.full_like(masks, 255)
+    for i in range(n):
+        for index in masks[i].unique().tolist():
+            places = (masks[i] == index).nonzero()
+            for row, column in places[:: len(places) // 2][:2].tolist():
+                weak[i, row, column] = index
+    noise = 0.2 * torch.randn(n, 1, size, size, generator=generator)
+    images = (noise + torch.tensor([-0.7, -0.1, 0.8, 0.3])[masks.long()].unsqueeze(1)).clamp(-1, 1)
+    return Dataset(
+        images=images,
+        names=[f"image_{i}" for i in range(n)],
+        masks=masks,
+        weak_labels=weak,
+        classes=4,
+    )
+
+
+def classes_folder(root: Path) -> Path:
+    """The images of :func:`small_classes` as a data set of two splits, with scribbles."""
+    from accl_harness.data.formats import write_labels
+
+    data = small_classes(4)
+    greys = ((data.images[:, 0] + 1) * 127.5).round().to(torch.uint8)
+    for split in ("train", "test"):
+        for i, name in enumerate(data.names):
+            kinds = {"images": greys, "masks": data.masks}
+            if split == "train":
+                kinds["weak"] = data.weak_labels
+            for kind, values in kinds.items():
+                write_labels(root / split / kind / f"{name}.png", values[i].numpy())
+    return root

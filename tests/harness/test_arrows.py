@@ -18,7 +18,16 @@ ORDER = (
 )
 """Each part uses only parts that stand before it."""
 COMMAND_LINE = ("options", "arguments", "commands", "cli")
-LATE = {"PIL", "tifffile", "h5py", "nibabel", "SimpleITK", "optuna", "torch.utils.tensorboard"}
+LATE = {
+    "monai.networks",
+    "PIL",
+    "tifffile",
+    "h5py",
+    "nibabel",
+    "SimpleITK",
+    "optuna",
+    "torch.utils.tensorboard",
+}
 """Libraries of single file formats, and of extras."""
 
 

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..classes import foreground_maps
 from ..errors import UserError
 from .dataset import Dataset
 from .formats import read_image, refuse_full, write_mask
 from .labels import MaskReader
 from .mask_bank import make_masks
-from .options import MaskBankOptions, ReferenceKind, Slices
+from .options import UNLABELLED, MaskBankOptions, ReferenceKind, Slices
 from .pairing import Guesses, list_files, name_of, unique_names
 from .pixels import resize_mask
 
@@ -32,18 +33,20 @@ class ReferenceBank:
     """Masks for D, drawn step by step."""
 
     masks: Tensor
-    """uint8 [m, size, size] in {0, 1}."""
+    """Class indices, uint8 [m, size, size], 0 background."""
     matched: bool
     """Whether mask i belongs to image i; else every mask is as likely for every image."""
+    foregrounds: int = 1
+    """Object classes: so many maps D sees."""
 
     def __len__(self) -> int:
         return len(self.masks)
 
     def to(self, device: torch.device | str) -> ReferenceBank:
-        return ReferenceBank(self.masks.to(device), self.matched)
+        return ReferenceBank(self.masks.to(device), self.matched, self.foregrounds)
 
     def draw(self, indices: Tensor, generator: torch.Generator) -> Tensor:
-        """Masks for the images ``indices`` [b]: float32 [b, 1, size, size] in {0, 1}.
+        """Masks for the images ``indices`` [b]: float32 [b, K, size, size] in {0, 1}.
 
         A matched bank returns each image's own. Any other draws uniformly, with replacement and
         without a look at ``indices``: an image's own mask comes with probability 1/m, as any.
@@ -54,7 +57,7 @@ class ReferenceBank:
             chosen = torch.randint(
                 len(self.masks), (len(indices),), generator=generator, device=generator.device
             )
-        return self.masks[chosen.to(self.masks.device)].unsqueeze(1).float()
+        return foreground_maps(self.masks[chosen.to(self.masks.device)], self.foregrounds)
 
 
 def make_bank(
@@ -84,18 +87,23 @@ def make_bank(
     """
     size = dataset.size
 
+    classes = dataset.classes
+    foregrounds = max((classes or 1) - 1, 1)
+
     def read(source: str | Path) -> list[np.ndarray]:
-        masks = read_masks(source, mask_threshold, mask_value, slices, binary_too=True)
-        return list(masks.values())
+        reading = {"classes": classes, "binary_too": True}
+        return list(read_masks(source, mask_threshold, mask_value, slices, **reading).values())
 
     if kind == "own_weak":
         if dataset.weak_labels is None:
             raise UserError("references own_weak: the data set has no weak labels")
-        return ReferenceBank((dataset.weak_labels == 1).to(torch.uint8), matched=True)
+        labels = dataset.weak_labels
+        marked = torch.where(labels == UNLABELLED, 0, labels).to(torch.uint8)
+        return ReferenceBank(marked, True, foregrounds)
     if kind in ("paired", "unpaired"):
         if dataset.masks is None:
             raise UserError(f"references {kind}: the data set has no masks")
-        return ReferenceBank(dataset.masks, matched=kind == "paired")
+        return ReferenceBank(dataset.masks, kind == "paired", foregrounds)
     if kind == "folder":
         if folder is None and dataset.folder is None:
             raise UserError("references folder: name the folder of reference masks")
@@ -107,11 +115,12 @@ def make_bank(
         known = ", ".join(get_args(ReferenceKind))
         raise UserError(f"references: wanted one of {known}, got {kind!r}")
     resized = np.stack([resize_mask(mask, size) for mask in masks])
-    return ReferenceBank(torch.from_numpy(resized), matched=False)
+    return ReferenceBank(torch.from_numpy(resized), False, foregrounds)
 
 
 def soften(masks: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of floating masks [b, 1, H, W], standard deviation in pixels.
+    """Gaussian blur of floating masks [b, K, H, W], each map by itself; standard deviation in
+    pixels.
 
     Over the border the outermost values go on.
     """
@@ -121,9 +130,11 @@ def soften(masks: Tensor, sigma: float) -> Tensor:
     steps = torch.arange(-reach, reach + 1, device=masks.device, dtype=masks.dtype)
     weights = torch.exp(-0.5 * (steps / sigma) ** 2)
     weights = weights / weights.sum()
-    rows = F.pad(masks, (0, 0, reach, reach), mode="replicate")
+    maps = masks.flatten(0, 1).unsqueeze(1)
+    rows = F.pad(maps, (0, 0, reach, reach), mode="replicate")
     rows = F.conv2d(rows, weights.view(1, 1, -1, 1))
-    return F.conv2d(F.pad(rows, (reach, reach, 0, 0), mode="replicate"), weights.view(1, 1, 1, -1))
+    rows = F.pad(rows, (reach, reach, 0, 0), mode="replicate")
+    return F.conv2d(rows, weights.view(1, 1, 1, -1)).view_as(masks)
 
 
 def read_masks(

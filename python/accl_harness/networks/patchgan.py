@@ -20,12 +20,15 @@ class PatchGAN(nn.Module):
         width: channels of the first layer; then 2, 4 and 8 times as many.
         norm: ``batch``, ``instance`` or ``none``, on all layers but the first and the last.
         conditional: sees the image beside the mask, as the paper's does; else the mask alone.
+        maps: maps of a mask, one for each foreground class.
     """
 
-    def __init__(self, width: int = 64, norm: str = "batch", conditional: bool = True):
+    def __init__(
+        self, width: int = 64, norm: str = "batch", conditional: bool = True, maps: int = 1
+    ):
         super().__init__()
         self.conditional = conditional
-        first = nn.Conv2d(2 if conditional else 1, width, 4, 2, 1)
+        first = nn.Conv2d(maps + int(conditional), width, 4, 2, 1)
         layers: list[nn.Module] = [first, nn.LeakyReLU(0.2, inplace=True)]
         for inputs, outputs, stride in ((1, 2, 2), (2, 4, 2), (4, 8, 1)):
             layers += [
@@ -38,10 +41,11 @@ class PatchGAN(nn.Module):
         initialise(self)
 
     def forward(self, images: Tensor, masks: Tensor) -> Tensor:
-        """Images and masks (or probabilities) [B, 1, H, W] to patch scores [B, 1, h, w]."""
+        """Images [B, 1, H, W] and masks (or probabilities) [B, maps, H, W] to patch scores
+        [B, 1, h, w]."""
         return self.layers(torch.cat((images, masks), 1) if self.conditional else masks)
 
 
 def build_discriminator(config: TrainConfig) -> PatchGAN:
     """The discriminator of ``config``, freshly initialised from torch's global RNG."""
-    return PatchGAN(config.width, config.norm, config.sees_image)
+    return PatchGAN(config.width, config.norm, config.sees_image, config.foregrounds)

@@ -1,8 +1,9 @@
-"""G: the U-Net of pix2pix (``unet_256`` at depth 8 and width 64), one logit a pixel out."""
+"""G: the U-Net of pix2pix (``unet_256`` at depth 8 and width 64), one logit a pixel and class."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,7 +35,9 @@ class UNet(nn.Module):
         norm: ``batch``, ``instance`` or ``none``.
         dropout: probability in the decoder blocks between the innermost and the fourth level.
         prior: initial foreground probability, in (0, 1): the bias of the last layer is its logit.
+            Of several classes the foreground ones share it, or have one number each.
         pad: replicate the border up to a size that the depth can halve, crop the output.
+        channels: logits a pixel: 1, or the number of classes.
     """
 
     def __init__(
@@ -43,24 +46,27 @@ class UNet(nn.Module):
         depth: int = 8,
         norm: str = "batch",
         dropout: float = 0.5,
-        prior: float = 0.5,
+        prior: float | Sequence[float] = 0.5,
         pad: bool = False,
+        channels: int = 1,
     ):
         super().__init__()
         if not MIN_DEPTH <= depth <= MAX_DEPTH:
             raise UserError(f"depth must be {MIN_DEPTH} to {MAX_DEPTH}, got {depth}")
-        if not 0 < prior < 1:
-            raise UserError(f"prior must lie between 0 and 1 (exclusive), got {prior}")
+        bias = prior_bias(prior, channels)
         self.depth = depth
         self.pad = pad
-        channels = [width * min(2**level, 8) for level in range(depth)]
-        self.encoder = nn.ModuleList(_down(level, channels, norm) for level in range(depth))
-        self.decoder = nn.ModuleList(_up(level, channels, norm, dropout) for level in range(depth))
+        widths = [width * min(2**level, 8) for level in range(depth)]
+        self.encoder = nn.ModuleList(_down(level, widths, norm) for level in range(depth))
+        self.decoder = nn.ModuleList(
+            _up(level, widths, norm, dropout, channels) for level in range(depth)
+        )
         initialise(self)
-        nn.init.constant_(self.decoder[0][-1].bias, math.log(prior / (1 - prior)))
+        with torch.no_grad():
+            self.decoder[0][-1].bias.copy_(torch.tensor(bias))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images [B, 1, H, W] in [-1, 1] to logits [B, 1, H, W]."""
+        """Images [B, 1, H, W] in [-1, 1] to logits [B, channels, H, W]."""
         height, width = images.shape[-2:]
         if self.pad:
             images = _pad_to_multiple(images, 2**self.depth)
@@ -75,8 +81,8 @@ class UNet(nn.Module):
         return x[..., :height, :width] if self.pad else x
 
 
-def build_generator(config: TrainConfig) -> UNet:
-    """The segmentation network of ``config``, freshly initialised from torch's global RNG.
+def build_unet(config: TrainConfig) -> UNet:
+    """The U-Net of ``config``, freshly initialised from torch's global RNG.
 
     Raises:
         UserError: the depth cannot halve ``config.size``; the message names sizes that work.
@@ -87,11 +93,30 @@ def build_generator(config: TrainConfig) -> UNet:
     # Where it is left to the data, a training has put the number in, and a trained network's
     # weights take its place.
     prior = 0.5 if config.prior is None else config.prior
-    generator = UNet(config.width, depth, config.norm, config.dropout, prior, pad=config.pad)
+    generator = UNet(
+        config.width, depth, config.norm, config.dropout, prior, config.pad, config.channels
+    )
     for module in generator.modules():
         if hasattr(module, "test_norm"):
             module.test_norm = config.test_norm
     return generator
+
+
+def prior_bias(prior: float | Sequence[float], channels: int) -> list[float]:
+    """The biases [channels] at which the foreground has the initial probability ``prior``.
+
+    Raises:
+        UserError: a probability beyond (0, 1), or not one for each foreground class.
+    """
+    foregrounds = max(channels - 1, 1)
+    each = [prior / foregrounds] * foregrounds if isinstance(prior, float | int) else list(prior)
+    if not all(share > 0 for share in each) or not sum(each) < 1:
+        raise UserError(f"prior must lie between 0 and 1 (exclusive), got {prior}")
+    if len(each) != foregrounds:
+        raise UserError(f"prior: wanted {foregrounds} numbers, one a foreground class, got {prior}")
+    if channels == 1:
+        return [math.log(each[0] / (1 - each[0]))]
+    return [math.log(1 - sum(each)), *map(math.log, each)]
 
 
 def depth_for(size: int) -> int:
@@ -136,11 +161,11 @@ def _down(level: int, channels: list[int], norm: str) -> nn.Sequential:
     )
 
 
-def _up(level: int, channels: list[int], norm: str, dropout: float) -> nn.Sequential:
+def _up(level: int, channels: list[int], norm: str, dropout: float, logits: int) -> nn.Sequential:
     """Level 0 gives the logits: no norm after it, and always a bias."""
     innermost = level == len(channels) - 1
     inputs = channels[level] * (1 if innermost else 2)
-    outputs = channels[level - 1] if level else 1
+    outputs = channels[level - 1] if level else logits
     has_dropout = dropout > 0 and _FIRST_DROPOUT_LEVEL <= level < len(channels) - 1
     return nn.Sequential(
         nn.ReLU(inplace=True),

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..config import TrainConfig
+from ..data.options import UNLABELLED
 from ..data.references import ReferenceBank, soften
 from ..errors import UserError
 from ..methods import Labels
 from .image_moves import change_greys, draw_greys, draw_moves, enlargement, inside, move
+from .rules import image_bounds
 from .runtime import network_dtype
 from .step import Batch
-
-UNLABELLED = 255
 
 
 def stream_seed(seed: int, stream: str, epoch: int = 0) -> int:
@@ -50,6 +51,8 @@ class TrainingData:
         device: where the batches are wanted.
         rank, world: this process and the number of processes; each takes every ``world``-th
             image of a global batch, and knows from the labels what share of it that is.
+        bounds: of each object class (see :func:`~.rules.class_bounds`), or None where the size
+            penalty is off.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class TrainingData:
         device,
         rank: int = 0,
         world: int = 1,
+        bounds: Sequence[tuple[float, float] | None] | None = None,
     ):
         self.config = config
         self.device = torch.device(device)
@@ -70,6 +74,9 @@ class TrainingData:
         self.images = dataset.images.to(self.device, network_dtype(config))
         self.labels = labels.to(self.device)
         self.masks = None if dataset.masks is None else dataset.masks.to(self.device)
+        self.bounds = None
+        if bounds is not None:
+            self.bounds = image_bounds(config, bounds, labels).to(self.device)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -139,7 +146,7 @@ class TrainingData:
             references = None if references is None else move(references, moves, smooth=False)
         if references is not None:
             references = soften(references, self.config.softening)
-        total = int(labelled.sum())
+        pixels = labels[0].numel()
         return Batch(
             images=images if greys is None else change_greys(images, greys[part]),
             labels=labels,
@@ -149,6 +156,23 @@ class TrainingData:
             seen=seen,
             enlarged=enlarged,
             image_share=len(mine) / len(batch),
-            label_share=int(labelled[part].sum()) / total if total else 1.0,
+            label_share=_part_of(labelled, part),
             guide_share=guide_share,
+            **self._bounds(batch, part),
+            unlabelled_share=_part_of(pixels - labelled, part),
         )
+
+    def _bounds(self, batch: Tensor, part: slice) -> dict[str, Any]:
+        if self.bounds is None:
+            return {}
+        bounds = self.bounds[batch.to(self.device)]
+        share = 1.0  # alone; counting would wait for the device
+        if self.world > 1:
+            share = _part_of(bounds.isfinite().any(2).sum(1).cpu(), part)
+        return {"bounds": bounds[part], "bounds_share": share}
+
+
+def _part_of(counts: Tensor, part: slice) -> float:
+    """What share of ``counts`` [b], one an image of the global batch, one process has."""
+    total = int(counts.sum())
+    return int(counts[part].sum()) / total if total else 1.0

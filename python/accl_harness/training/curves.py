@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..config import TrainConfig
 from ..errors import HarnessWarning
 from ..run import Run
 from ..versions import is_installed
@@ -33,6 +34,13 @@ COLUMNS = (
 Row = dict[str, float | int | None]
 
 
+def columns_of(config: TrainConfig) -> tuple[str, ...]:
+    """The columns of a run's metrics.csv: with several classes also each one's."""
+    kinds = range(1, config.foregrounds + 1) if config.classes is not None else ()
+    each = [f"{name}_{kind}" for name in ("size_ratio", "dsc") for kind in kinds]
+    return (*COLUMNS, *(["entropy"] if config.entropy else []), *each)
+
+
 class Curves:
     """One row an epoch in the run's metrics.csv and the same values for TensorBoard.
 
@@ -42,11 +50,14 @@ class Curves:
             epochs, written by a process that was killed before its next checkpoint, are dropped.
         tensorboard: write event files as well; None: where TensorBoard is installed. Where that
             fails, it costs the event files alone.
+        columns: of metrics.csv.
     """
 
-    def __init__(self, run: Run, epoch: int, tensorboard: bool | None):
-        self.run = run
-        run.save_rows(COLUMNS, [row for row in run.rows() if int(row["epoch"]) <= epoch])
+    def __init__(
+        self, run: Run, epoch: int, tensorboard: bool | None, columns: Sequence[str] = COLUMNS
+    ):
+        self.run, self.columns = run, columns
+        run.save_rows(columns, [row for row in run.rows() if int(row["epoch"]) <= epoch])
         self._writer = None
         if is_installed("tensorboard") if tensorboard is None else tensorboard:
             with self._tensorboard():
@@ -54,7 +65,7 @@ class Curves:
 
     def add(self, row: Row) -> None:
         """Append the row of an epoch; undefined values are left empty."""
-        self.run.add_row(COLUMNS, row)
+        self.run.add_row(self.columns, row)
         if self._writer is None:
             return
         with self._tensorboard():
@@ -85,6 +96,7 @@ class Watch:
         epochs: length of the run; the foreground is judged from its second quarter on.
         issued: warnings given before the run was interrupted.
         accl, size: whether the method has an alpha, a size weight, that the advice can name.
+        classes: of the run; each object class of several is watched by itself.
     """
 
     COLLAPSED = 1e-2
@@ -98,7 +110,11 @@ class Watch:
         *,
         accl: bool = False,
         size: bool = False,
+        classes: int | None = None,
     ):
+        self.watched = {"the foreground": "size_ratio"}
+        if classes is not None:
+            self.watched = {f"class {k}": f"size_ratio_{k}" for k in range(1, classes)}
         self.first_judged = epochs // 4 + 1
         self.issued = list(issued or [])
         weights = [name for name, on in (("alpha", accl), ("the size weight", size)) if on]
@@ -108,7 +124,7 @@ class Watch:
     def check(self, row: Row) -> list[str]:
         """The new warnings that an epoch's row gives."""
         found = []
-        loss_d, ratio, epoch = row["loss_d"], row["size_ratio"], row["epoch"]
+        loss_d, epoch = row["loss_d"], row["epoch"]
         if loss_d is not None and loss_d < self.COLLAPSED:
             found.append(
                 "the discriminator's loss fell below 0.01: it tells all masks apart and hardly "
@@ -117,15 +133,16 @@ class Watch:
         loss = row["loss_g"]
         if loss is not None and not math.isfinite(loss):
             found.append("the loss is not finite: lower lr, or use precision 32")
-        if ratio is not None and epoch >= self.first_judged:
-            if ratio > self.FLOODED:
+        for name, column in self.watched.items() if epoch >= self.first_judged else ():
+            ratio = row[column]
+            if ratio is not None and ratio > self.FLOODED:
                 found.append(
-                    "the foreground floods: more than 3 times as many pixels are predicted as the "
+                    f"{name} floods: more than 3 times as many pixels are predicted as the "
                     f"masks hold; lower prior{self._against_flood}"
                 )
-            elif ratio < self.VANISHED:
+            elif ratio is not None and ratio < self.VANISHED:
                 found.append(
-                    "the foreground vanishes: less than a tenth of the pixels that the masks hold "
+                    f"{name} vanishes: less than a tenth of the pixels that the masks hold "
                     f"is predicted; raise prior{self._against_loss}"
                 )
         return self.note(found)

@@ -10,11 +10,14 @@ from ..run import Run
 from .state import TrainingState
 
 FORM = {
+    "network": "network",
+    "network_options": "network_options",
     "width": "width",
     "depth": "depth",
     "size": "size",
     "norm": "norm",
     "conditional": "sees_image",
+    "classes": "classes",
 }
 """Options that decide the form of the networks, and where their values stand."""
 

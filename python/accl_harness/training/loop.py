@@ -9,14 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import TrainConfig, size_bounds
+from ..classes import by_class
+from ..config import TrainConfig
 from ..data.dataset import Dataset
 from ..errors import UserError
 from .batches import TrainingData, stream_seed
 from .curves import Row, Watch
 from .graph import GraphedStep
-from .inference import TrainedRun, predict_probabilities
+from .inference import TrainedRun
 from .rules import (
+    class_bounds,
     gated_crf,
     measured,
     needed,
@@ -29,7 +31,8 @@ from .rules import (
 from .runtime import gradient_sum, loss_scaler, total
 from .schedule import learning_rate
 from .state import TrainingState
-from .step import STATISTICS, Objective, TrainingStep
+from .step import LOSSES, Objective, TrainingStep
+from .validation import score_columns, validate
 
 
 class Trainer:
@@ -49,11 +52,8 @@ class Trainer:
         self.watch = self._watch()
         fully = config.table_row.data_term == "full"
         self.annotation_ratio = 1.0 if fully else train.annotation()["ratio"]
-        self.bounds = None
-        if train.masks is not None or config.bounds != "training":
-            sizes = [] if train.masks is None else train.masks.sum((1, 2)).tolist()
-            self.bounds = size_bounds(config, sizes)
-        if config.penalty_weight > 0 and self.bounds is None:
+        self._bounds = class_bounds(config, train.masks)
+        if config.penalty_weight > 0 and not any(self._bounds):
             raise UserError("the size penalty needs bounds, but no training mask has an object")
         self.data = TrainingData(
             config,
@@ -62,6 +62,7 @@ class Trainer:
             fabric.device,
             fabric.global_rank,
             fabric.world_size,
+            self._bounds if config.penalty_weight > 0 else None,
         )
         unlabelled = int(self.data.labelled.sum()) == 0
         self.data_warnings = ["no pixel is labelled: the data term is 0"] if unlabelled else []
@@ -85,30 +86,37 @@ class Trainer:
         self.step = GraphedStep(step, full) if config.cuda_graph else step
 
     def _objective(self, train: Dataset, masks: Tensor | None, ops: Any) -> Objective:
-        config, bounds, balance = self.config, None, None
+        config, prior, balance, crf = self.config, None, None, None
+        kinds = config.foregrounds
+        if config.prior_weight > 0:
+            prior = size_prior(config.prior_weight, masks, kinds)
         if config.balance_weight > 0:
-            balance = size_balance(config.balance_weight, masks, len(self.data))
+            balance = size_balance(config.balance_weight, masks, len(self.data), kinds)
             balance.to(self.fabric.device)
-        if config.penalty_weight > 0:
-            bounds = torch.tensor(self.bounds, device=self.fabric.device)
+        if config.crf_weight != 0:
+            crf = gated_crf(config, train.images, masks, ops)
         return Objective(
-            config.penalty_weight,
-            config.accl_weight,
-            bounds,
-            config.criterion,
-            config.discriminator_scale,
-            config.noise,
-            size_prior(config.prior_weight, masks) if config.prior_weight > 0 else None,
-            balance,
-            gated_crf(config, train.images, masks, ops) if config.crf_weight != 0 else None,
+            size_weight=config.penalty_weight,
+            accl_weight=config.accl_weight,
+            foregrounds=kinds,
+            criterion=config.criterion,
+            discriminator_scale=config.discriminator_scale,
+            noise=config.noise,
+            size_prior=prior,
+            size_balance=balance,
+            crf=crf,
+            entropy_weight=config.entropy,
         )
 
     def train_epoch(self, after_step: Callable[[], None]) -> Row:
         """One pass over the training set; returns the epoch's row of metrics.csv."""
         start = time.perf_counter()
         self.epoch += 1
-        rate = learning_rate(self.epoch, self.config.epochs, self.config.lr)
-        self.state.set_learning_rate(rate)
+        rate, rate_d = (
+            learning_rate(self.epoch, self.config.epochs, start, self.config.schedule)
+            for start in (self.config.lr, self.config.discriminator_rate)
+        )
+        self.state.set_learning_rates(rate, rate_d)
         self.state.generator.train()
         stream = f"dropout {self.fabric.global_rank}"
         torch.manual_seed(stream_seed(self.config.seed, stream, self.epoch))
@@ -123,52 +131,38 @@ class Trainer:
         return row
 
     def _row(self, rate: float) -> Row:
+        config = self.config
         sums = self.fabric.all_reduce(self.step.sums, reduce_op="sum")
-        sums = dict(zip(STATISTICS, sums.tolist(), strict=True))
         steps = max(self.data.steps, 1)
-        row = {name: sums[name] / steps for name in STATISTICS[: STATISTICS.index("predicted")]}
+        losses, counts = sums[: len(LOSSES)], sums[len(LOSSES) :].view(3, -1)
+        row = {name: value / steps for name, value in zip(LOSSES, losses.tolist(), strict=True)}
         if self.state.discriminator is None:
             row |= dict.fromkeys(("accl", "loss_d", "d_real", "d_fake"))
-        if self.config.penalty_weight == 0:
-            row["size_penalty"] = None
-        if self.config.prior_weight == 0:
-            row["size_prior"] = None
-        if self.config.balance_weight == 0:
-            row["size_balance"] = None
-        if self.config.crf_weight == 0:
-            row["crf"] = None
-        seen = min(len(self.data), self.data.steps * self.config.batch_size)
-        size_ratio = sums["predicted"] / sums["truth"] if sums["truth"] else None
-        dsc = sums["dsc"] / seen if self.data.masks is not None else None
-        if self.validation is not None:
-            size_ratio, dsc = self._validate()
-        return {
-            "epoch": self.epoch,
-            "seconds": 0.0,
-            "lr": rate,
-            **row,
-            "size_ratio": size_ratio,
-            "dsc": dsc,
+        off = {
+            "size_penalty": config.penalty_weight == 0,
+            "size_prior": config.prior_weight == 0,
+            "size_balance": config.balance_weight == 0,
+            "crf": config.crf_weight == 0,
+            "entropy": config.entropy == 0,
         }
+        row |= {name: None for name, is_off in off.items() if is_off}
+        if self.validation is not None:
+            predicted, truth, dsc = validate(
+                TrainedRun(config, self.state.generator, self.fabric.device, self.epoch),
+                self.validation,
+            )
+        else:
+            predicted, truth, dsc = counts.tolist()
+            seen = min(len(self.data), self.data.steps * config.batch_size)
+            dsc = [value / seen if self.data.masks is not None else None for value in dsc]
+        scores = score_columns(predicted, truth, dsc, config.classes)
+        return {"epoch": self.epoch, "seconds": 0.0, "lr": rate, **row, **scores}
 
-    def _validate(self) -> tuple[float | None, float]:
-        """Size ratio and mean DSC of the validation images at the working size."""
-        trained = TrainedRun(self.config, self.state.generator, self.fabric.device, self.epoch)
-        masks = self.validation.masks.bool()
-        predicted = (
-            torch.cat(
-                [
-                    predict_probabilities(trained, part).cpu()
-                    for part in self.validation.images.split(16)
-                ]
-            ).squeeze(1)
-            > 0.5
-        )
-        overlap = (predicted & masks).sum((1, 2))
-        total = predicted.sum((1, 2)) + masks.sum((1, 2))
-        dsc = torch.where(total > 0, 2 * overlap / total, 1.0).mean().item()
-        truth = int(masks.sum())
-        return (int(predicted.sum()) / truth if truth else None), dsc
+    @property
+    def bounds(self) -> Any:
+        """The size bounds [a, b] in pixels, or None; with classes those of each by its index."""
+        pairs = [None if pair is None else list(pair) for pair in self._bounds]
+        return by_class(pairs, self.config.classes)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -177,14 +171,18 @@ class Trainer:
             "seconds": self.seconds,
             "warnings": self.watch.issued,
             "annotation_ratio": self.annotation_ratio,
-            "bounds": None if self.bounds is None else list(self.bounds),
+            "bounds": self.bounds,
             "measured": self.measured,
         }
 
     def _watch(self, issued: list[str] | None = None) -> Watch:
         config = self.config
         return Watch(
-            config.epochs, issued, accl=config.accl_weight > 0, size=config.penalty_weight > 0
+            config.epochs,
+            issued,
+            accl=config.accl_weight > 0,
+            size=config.penalty_weight > 0,
+            classes=config.classes,
         )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -7,14 +7,18 @@ here, so that one setting serves all.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..config import TrainConfig
+from ..classes import by_class, each_object, foreground_maps, labelled_objects
+from ..config import TrainConfig, size_bounds
 from ..data.dataset import Dataset
+from ..data.options import UNLABELLED
 from ..data.references import ReferenceBank, make_bank
 from ..errors import UserError
 from .step import Objective
@@ -85,13 +89,19 @@ def measured(config: TrainConfig, masks: Tensor | None) -> TrainConfig:
     """
     prior, shift = config.prior, config.image_moves.shift
     if prior is None:
-        share = PRIOR if masks is None else masks.float().mean().item()
-        prior = min(max(share, PRIORS[0]), PRIORS[1])
+        shares = [PRIOR] * config.foregrounds if masks is None else mean_shares(config, masks)
+        priors = tuple(min(max(s, PRIORS[0]), PRIORS[1] / len(shares)) for s in shares)
+        prior = priors[0] if len(priors) == 1 else priors
     if shift is None:
         shift = LARGEST_SHIFT
         if masks is not None:
             shift = min(shift, (1 - extent(masks)) / 3)
     return config.replace(prior=prior, image_moves=replace(config.image_moves, shift=shift))
+
+
+def mean_shares(config: TrainConfig, masks: Tensor) -> list[float]:
+    """The share of the image that each object class takes in masks [m, H, W], on average."""
+    return [found.float().mean().item() for found in each_object(masks, config.foregrounds)]
 
 
 def extent(masks: Tensor) -> float:
@@ -107,26 +117,83 @@ def extent(masks: Tensor) -> float:
 def terms_in_numbers(config: TrainConfig, objective: Objective) -> dict[str, Any]:
     """What was measured on images and masks, for metrics.json; after :func:`measured`."""
     prior, balance, crf = objective.size_prior, objective.size_balance, objective.crf
+    log_size = None
+    if prior is not None:
+        pairs = zip(prior.means, prior.deviations, strict=True)
+        log_size = by_class([list(pair) for pair in pairs], config.classes)
+    start = list(config.prior) if isinstance(config.prior, tuple) else config.prior
     return {
-        "prior": config.prior,
+        "prior": start,
         "shift": config.image_moves.shift,
-        "log_size": None if prior is None else [prior.mean, prior.deviation],
-        "mean_size": None if balance is None else balance.size,
+        "log_size": log_size,
+        "mean_size": None if balance is None else by_class(balance.sizes, config.classes),
         "crf": None if crf is None else {"weight": crf.weight, "sigma_image": crf.sigma_image},
     }
 
 
-def size_prior(weight: float, masks: Tensor) -> SizePrior:
-    """Mean and standard deviation of log(1 + size) over masks [m, H, W]."""
-    sizes = torch.log1p(masks.sum((1, 2), dtype=torch.float64))
-    deviation = max(sizes.std(unbiased=False).item(), SMALLEST_DEVIATION)
-    return SizePrior(weight, sizes.mean().item(), deviation)
+def class_sizes(masks: Tensor, foregrounds: int) -> list[Tensor]:
+    """For each object class its pixels in those of the masks [m, H, W] that show it, float64."""
+    objects = each_object(masks, foregrounds)
+    pixels = [found.sum((1, 2), dtype=torch.float64) for found in objects]
+    return [counts[counts > 0] for counts in pixels]
 
 
-def size_balance(weight: float, masks: Tensor, images: int) -> SizeBalance:
-    """The mean size over masks [m, H, W], for so many training images."""
-    size = masks.sum((1, 2), dtype=torch.float64).mean().item()
-    return SizeBalance(weight, size, images)
+def size_prior(weight: float, masks: Tensor, foregrounds: int = 1) -> SizePrior:
+    """Mean and standard deviation of log(1 + size) over masks [m, H, W] that show the class."""
+    means, deviations = [], []
+    for sizes in class_sizes(masks, foregrounds):
+        logs = torch.log1p(sizes)
+        seen = len(logs) > 0
+        means.append(logs.mean().item() if seen else None)
+        deviation = max(logs.std(unbiased=False).item(), SMALLEST_DEVIATION) if seen else None
+        deviations.append(deviation)
+    return SizePrior(weight, tuple(means), tuple(deviations))
+
+
+def size_balance(weight: float, masks: Tensor, images: int, foregrounds: int = 1) -> SizeBalance:
+    """The mean size over masks [m, H, W] that show the class, for so many training images."""
+    sizes = class_sizes(masks, foregrounds)
+    means = [pixels.mean().item() if len(pixels) else None for pixels in sizes]
+    return SizeBalance(weight, means, images)
+
+
+def class_bounds(config: TrainConfig, masks: Tensor | None) -> list[tuple[float, float] | None]:
+    """Size bounds a, b of each object class in pixels; None where nothing tells them.
+
+    ``masks``: those of the training images [n, H, W], or None.
+    """
+    if masks is None and config.bounds == "training":
+        return [None] * config.foregrounds
+    if masks is None:
+        return [size_bounds(config, [])] * config.foregrounds
+    sizes = class_sizes(masks, config.foregrounds)
+    return [size_bounds(config, pixels.int().tolist()) for pixels in sizes]
+
+
+def image_bounds(
+    config: TrainConfig, bounds: Sequence[tuple[float, float] | None], labels: Tensor
+) -> Tensor:
+    """Size bounds of each image and channel [n, C, 2]; not finite where a side is free.
+
+    The background's are free. With several classes an image may lack one: it is held to size 0
+    where every pixel is labelled and none so, and where the labels are few and none is of the class
+    its lower bound is free. Without classes every image has the object.
+
+    Args:
+        config: its ``classes``.
+        bounds: of each object class; None: free.
+        labels: [n, H, W], 255 unlabelled.
+    """
+    free = (-math.inf, math.inf)
+    per_class = torch.tensor([free if pair is None else pair for pair in bounds])
+    found = per_class.expand(len(labels), -1, -1).clone()
+    if config.classes is None:
+        return found
+    absent = ~labelled_objects(labels, config.foregrounds)
+    whole = (labels != UNLABELLED).flatten(1).all(1)
+    found[..., 0][absent] = -math.inf
+    found[absent & whole[:, None]] = 0.0
+    return torch.cat((torch.tensor(free).expand(len(labels), 1, 2), found), 1)
 
 
 def gated_crf(config: TrainConfig, images: Tensor, masks: Tensor | None, ops: Any) -> GatedCRF:
@@ -142,7 +209,7 @@ def gated_crf(config: TrainConfig, images: Tensor, masks: Tensor | None, ops: An
     sigma = options.sigma_image or 2 * typical_difference(images)
     term = GatedCRF(1.0, options.radius, options.sigma_space, sigma)
     if weight is None:
-        weight = options.cost / flat_cost(term, masks, ops)
+        weight = options.cost / flat_cost(term, masks, ops, config.foregrounds)
     return GatedCRF(weight, options.radius, options.sigma_space, sigma)
 
 
@@ -159,10 +226,18 @@ def typical_difference(images: Tensor) -> float:
     return differences.median().item()
 
 
-def flat_cost(term: GatedCRF, masks: Tensor, ops: Any) -> float:
-    """Mean of the CRF over masks [m, H, W] in an image without edges: the outline's cost."""
-    chosen = masks[:: -(-len(masks) // MASKS_MEASURED)].unsqueeze(1).double().cpu()
-    cost = term.energy(ops, chosen, torch.zeros_like(chosen), None).item()
+def flat_cost(term: GatedCRF, masks: Tensor, ops: Any, foregrounds: int = 1) -> float:
+    """Mean of the CRF over masks [m, H, W] in an image without edges: the outlines' cost.
+
+    Of several classes the cost of all their outlines together, each counted once: that is what
+    the term charges for a prediction, and of two classes it is the binary mask's.
+    """
+    chosen = masks[:: -(-len(masks) // MASKS_MEASURED)]
+    maps = foreground_maps(chosen, foregrounds).double().cpu()
+    flat = torch.zeros_like(maps[:, :1])
+    if foregrounds > 1:
+        maps = torch.cat((1 - maps.sum(1, keepdim=True), maps), 1)
+    cost = term.energy(ops, maps, flat, None).item()
     if cost == 0:
         raise UserError("crf.weight: the reference masks have no outline; give a weight")
     return cost

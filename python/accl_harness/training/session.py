@@ -12,7 +12,7 @@ from ..data.options import reading_options
 from ..errors import UserError
 from ..run import Run
 from ..storage import disk_errors
-from .curves import Curves, Row
+from .curves import Curves, Row, columns_of
 from .inference import TrainedRun
 from .initial import start_from
 from .loop import Trainer
@@ -37,7 +37,8 @@ class Session:
         epochs, every = trainer.config.epochs, trainer.config.checkpoint_every
         curves = None
         if self.writes:
-            curves = Curves(self.run, trainer.epoch, trainer.config.tensorboard)
+            config = trainer.config
+            curves = Curves(self.run, trainer.epoch, config.tensorboard, columns_of(config))
         progress.start(trainer.epoch)
         for warning in trainer.watch.note(trainer.data_warnings):
             progress.warn(warning)
@@ -64,7 +65,7 @@ class Session:
         facts = {
             "seconds": round(trainer.seconds, 3),
             "annotation_ratio": trainer.annotation_ratio,
-            "bounds": None if trainer.bounds is None else list(trainer.bounds),
+            "bounds": trainer.bounds,
             "warnings": trainer.watch.issued,
             "measured": trainer.measured,
         }

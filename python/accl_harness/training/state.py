@@ -13,6 +13,9 @@ from ..networks import build_discriminator, build_generator
 from .batches import stream_seed
 from .runtime import network_dtype
 
+MOMENTUM, WEIGHT_DECAY = 0.9, 1e-4
+"""Of SGD."""
+
 
 @dataclass
 class TrainingState:
@@ -43,11 +46,22 @@ class TrainingState:
         if config.accl_weight > 0:
             discriminator = build_discriminator(config)
             discriminator = discriminator.to(**form, memory_format=torch.channels_last)
+        optimizer_g = adam(generator, config, config.lr)
+        if config.optimizer == "sgd":
+            optimizer_g = torch.optim.SGD(
+                generator.parameters(),
+                config.lr,
+                momentum=MOMENTUM,
+                weight_decay=WEIGHT_DECAY,
+            )
+        optimizer_d = None
+        if discriminator is not None:
+            optimizer_d = adam(discriminator, config, config.discriminator_rate)
         return cls(
             generator,
             discriminator,
-            adam(generator, config),
-            adam(discriminator, config) if discriminator is not None else None,
+            optimizer_g,
+            optimizer_d,
             scaler,
         )
 
@@ -77,8 +91,9 @@ class TrainingState:
         if torch.cuda.is_available() and "cuda" in state["random"]:
             torch.cuda.set_rng_state(state["random"]["cuda"].cpu())
 
-    def set_learning_rate(self, rate: float) -> None:
-        for optimizer in (self.optimizer_g, self.optimizer_d):
+    def set_learning_rates(self, rate_g: float, rate_d: float) -> None:
+        """Those of the next steps."""
+        for optimizer, rate in ((self.optimizer_g, rate_g), (self.optimizer_d, rate_d)):
             for group in optimizer.param_groups if optimizer is not None else ():
                 if isinstance(group["lr"], torch.Tensor):
                     group["lr"].fill_(rate)
@@ -86,11 +101,11 @@ class TrainingState:
                     group["lr"] = rate
 
 
-def adam(network: nn.Module, config: TrainConfig) -> torch.optim.Adam:
+def adam(network: nn.Module, config: TrainConfig, rate: float) -> torch.optim.Adam:
     """Adam in one kernel for all parameters; for a CUDA graph the rate lies on the device."""
-    lr: Any = config.lr
+    lr: Any = rate
     if config.cuda_graph:
-        lr = torch.tensor(config.lr, device=next(network.parameters()).device)
+        lr = torch.tensor(rate, device=next(network.parameters()).device)
     return torch.optim.Adam(
         network.parameters(), lr, config.betas, fused=True, capturable=config.cuda_graph
     )

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .terms import GatedCRF, SizeBalance, SizePrior
+from ..classes import decided_maps, each_object, foreground, labelled_objects
+from ..data.options import UNLABELLED
+from .terms import GatedCRF, SizeBalance, SizePrior, mean_entropy
 
 LOSSES = (
     "loss_g",
@@ -24,10 +26,11 @@ LOSSES = (
     "size_prior",
     "size_balance",
     "crf",
+    "entropy",
 )
 STATISTICS = (*LOSSES, "predicted", "truth", "dsc")
 """The sums over an epoch's steps: losses and mean scores of the batch (shares of it under DDP),
-predicted and true foreground pixels, and the images' DSC."""
+predicted and true foreground pixels, and the images' DSC; the last three for each object class."""
 
 
 @dataclass
@@ -37,11 +40,13 @@ class Batch:
     images: Tensor
     """[b, 1, H, W], floating, in [-1, 1]."""
     labels: Tensor
-    """[b, H, W] uint8: 0 background, 1 foreground, 255 unlabelled."""
+    """[b, H, W] uint8: class indices, 0 background, 255 unlabelled."""
     masks: Tensor | None = None
-    """[b, H, W] uint8 {0, 1}; for the statistics alone."""
+    """[b, H, W] uint8 class indices; for the statistics alone."""
     references: Tensor | None = None
-    """[b, 1, H, W], floating in [0, 1]: what D sees as real; None where ACCL is off."""
+    """[b, K, H, W], floating in [0, 1]: what D sees as real; None where ACCL is off."""
+    bounds: Tensor | None = None
+    """[b, C, 2]: a, b of eq. (3) in pixels; None where the size penalty is off."""
     guide: Tensor | None = None
     """[b, 1, H, W], the moved images with their own grey values: what the CRF compares."""
     seen: Tensor | None = None
@@ -54,6 +59,10 @@ class Batch:
     """This process's part of the global batch, in labelled pixels."""
     guide_share: float = 1.0
     """This process's part of the global batch, in pixels of ``seen``."""
+    bounds_share: float = 1.0
+    """This process's part of the global batch, in pairs of image and class that are bounded."""
+    unlabelled_share: float = 1.0
+    """This process's part of the global batch, in unlabelled pixels."""
 
 
 @dataclass
@@ -63,8 +72,8 @@ class Objective:
 
     size_weight: float = 0.0
     accl_weight: float = 0.0
-    bounds: Tensor | None = None
-    """[2]: a, b of eq. (3) in pixels."""
+    foregrounds: int = 1
+    """Object classes K."""
     criterion: str = "lsgan"
     discriminator_scale: float = 1.0
     noise: float = 0.0
@@ -72,15 +81,17 @@ class Objective:
     size_prior: SizePrior | None = None
     size_balance: SizeBalance | None = None
     crf: GatedCRF | None = None
+    entropy_weight: float = 0.0
 
 
 class Record(NamedTuple):
     """What a step says of itself."""
 
     losses: Tensor
-    """[10], in the order of ``LOSSES``, of this process's images."""
+    """[11], in the order of ``LOSSES``, of this process's images."""
     overlaps: Tensor
-    """[b, 2, 2], pixels an image: predicted, predicted and true; predicted and true, true."""
+    """[b, 2 K, 2 K], pixels an image that two maps have in common: the predicted ones, then the
+    true ones; each map with itself gives its size."""
     shares: tuple[float, ...]
     """This process's part of the global batch, for each of the losses."""
 
@@ -89,7 +100,7 @@ class TrainingStep:
     """Updates G, and D where the adversarial term is on, with one batch.
 
     Args:
-        generator: G, images [b, 1, H, W] to logits of that shape.
+        generator: G, images [b, 1, H, W] to logits [b, C, H, W].
         discriminator: D, (images, masks) to patch scores; None trains without ACCL.
         optimizers: of G and of D (None without D).
         objective: weights and forms of the terms.
@@ -132,15 +143,17 @@ class TrainingStep:
     @property
     def sums(self) -> Tensor:
         """The sums of ``STATISTICS`` since the last :meth:`forget`, float64."""
+        kinds = self.objective.foregrounds
         if not self.records:
-            return self.zero.new_zeros(len(STATISTICS), dtype=torch.float64)
+            return self.zero.new_zeros(len(LOSSES) + 3 * kinds, dtype=torch.float64)
         losses = torch.stack([record.losses for record in self.records]).double()
         shares = torch.tensor([record.shares for record in self.records], dtype=torch.float64)
         pixels = torch.cat([record.overlaps for record in self.records]).double()
-        predicted, truth, both = pixels[:, 0, 0], pixels[:, 1, 1], pixels[:, 0, 1]
+        predicted, truth = pixels.diagonal(dim1=1, dim2=2).split(kinds, 1)
+        both = pixels.diagonal(kinds, 1, 2)
         dsc = torch.where(predicted + truth > 0, 2 * both / (predicted + truth), 1.0)
-        counts = torch.stack([predicted.sum(), truth.sum(), dsc.sum()])
-        return torch.cat([(losses * shares.to(losses.device)).sum(0), counts])
+        counts = [predicted.sum(0), truth.sum(0), dsc.sum(0)]
+        return torch.cat([(losses * shares.to(losses.device)).sum(0), *counts])
 
     def forget(self) -> None:
         """Begin new sums."""
@@ -148,17 +161,18 @@ class TrainingStep:
 
     def __call__(self, batch: Batch) -> None:
         """One update of D and of G; keeps the step's statistics without a host sync."""
-        objective = self.objective
         with self.autocast():
             logits = self.generator(batch.images)
-        head = self.ops.segmentation_head(
-            logits, batch.labels, objective.bounds if objective.size_weight else None
-        )
+        head = self.ops.segmentation_head(logits, batch.labels, batch.bounds)
+        objects = foreground(head.probabilities)
         loss_d = d_real = d_fake = accl = self.zero
         if self.discriminator is not None:
-            loss_d, d_real, d_fake = self._update_discriminator(batch, head.probabilities.detach())
-            accl = self._accl(batch.images, head.probabilities)
-        beyond = (*self._size_terms(batch, head), self._crf(batch, head.probabilities))
+            loss_d, d_real, d_fake = self._update_discriminator(batch, objects.detach())
+            accl = self._accl(batch.images, objects)
+        crf, entropy = self._crf(batch, head.probabilities), self.zero
+        if self.objective.entropy_weight:
+            entropy = mean_entropy(logits, batch.labels == UNLABELLED)
+        beyond = (*self._size_terms(batch, head), crf, entropy)
         loss = self._generator_loss(batch, head, accl, *beyond)
         self._update(self.generator, self.optimizer_g, loss)
         paper = (head.partial_ce, head.size_penalty, accl, loss_d, d_real, d_fake)
@@ -204,14 +218,15 @@ class TrainingStep:
         prior, balance = self.objective.size_prior, self.objective.size_balance
         if prior is None and balance is None:
             return self.zero, self.zero
-        present = (batch.labels == 1).flatten(1).any(1)
-        scale = 1.0 if batch.enlarged is None else batch.enlarged
-        sizes = head.soft_size.squeeze(1) / scale
+        kinds = self.objective.foregrounds
+        present = labelled_objects(batch.labels, kinds)
+        scale = 1.0 if batch.enlarged is None else batch.enlarged.unsqueeze(1)
+        sizes = foreground(head.soft_size) / scale
         first = second = self.zero
         if prior is not None:
             first = prior.penalty(sizes, present)
         if balance is not None:
-            predicted = (head.probabilities.detach() > 0.5).flatten(1).sum(1) / scale
+            predicted = decided_maps(head.probabilities.detach()).sum((2, 3)) / scale
             second = balance(predicted, sizes, present, self.total)
         return first, second
 
@@ -221,17 +236,25 @@ class TrainingStep:
         return self.objective.crf.energy(self.ops, probabilities, batch.guide, batch.seen)
 
     def _generator_loss(
-        self, batch: Batch, head: Any, accl: Tensor, prior: Tensor, balance: Tensor, crf: Tensor
+        self,
+        batch: Batch,
+        head: Any,
+        accl: Tensor,
+        prior: Tensor,
+        balance: Tensor,
+        crf: Tensor,
+        entropy: Tensor,
     ) -> Tensor:
         """Eq. (4) and what goes beyond it, each term normalised over the global batch."""
         objective = self.objective
         loss = _share(head.partial_ce, batch.label_share)
         for term, weight, share in (
-            (head.size_penalty, objective.size_weight, batch.image_share),
+            (head.size_penalty, objective.size_weight, batch.bounds_share),
             (accl, objective.accl_weight, batch.image_share),
             (prior, getattr(objective.size_prior, "weight", 0), batch.image_share),
             (balance, getattr(objective.size_balance, "weight", 0), batch.image_share),
             (crf, getattr(objective.crf, "weight", 0), batch.guide_share),
+            (entropy, objective.entropy_weight, batch.unlabelled_share),
         ):
             if weight:
                 loss = loss.add(term, alpha=weight * share)
@@ -247,13 +270,17 @@ class TrainingStep:
     @torch.no_grad()
     def _keep(self, batch: Batch, probabilities: Tensor, losses: tuple[Tensor, ...]) -> None:
         """Puts the step's figures aside in a few calls; ``sums`` adds them up."""
-        predicted = probabilities > 0.5
-        masks = torch.zeros_like(predicted) if batch.masks is None else batch.masks.unsqueeze(1)
-        pair = torch.cat((predicted, masks), 1).flatten(2).to(self.zero.dtype)
-        # The products of both masks with both are the sizes and the overlap; whole numbers.
-        overlaps = pair @ pair.mT
-        share, labels, guide = batch.image_share, batch.label_share, batch.guide_share
-        shares = (1.0, labels, *(share,) * 7, guide)
+        kinds = self.objective.foregrounds
+        predicted = decided_maps(probabilities)
+        if batch.masks is None:
+            true = torch.zeros_like(predicted)
+        else:
+            true = torch.stack(list(each_object(batch.masks, kinds)), 1)
+        maps = torch.cat((predicted, true), 1).flatten(2).to(self.zero.dtype)
+        # The products of all maps with all are the sizes and the overlaps; whole numbers.
+        overlaps = maps @ maps.mT
+        shares = (1.0, batch.label_share, batch.bounds_share, *(batch.image_share,) * 6)
+        shares += (batch.guide_share, batch.unlabelled_share)
         self.records.append(Record(torch.stack(losses), overlaps, shares))
 
 

@@ -1,13 +1,14 @@
-"""The terms beyond the paper: gated CRF, soft size prior and size balance."""
+"""The terms beyond the paper: gated CRF, soft size prior, size balance and entropy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
@@ -33,22 +34,28 @@ class GatedCRF:
 
 @dataclass(frozen=True)
 class SizePrior:
-    """What masks of other images say of an object's size."""
+    """What masks of other images say of an object's size, for each object class."""
 
     weight: float
-    mean: float
-    """Of log(1 + size)."""
-    deviation: float
+    means: tuple[float | None, ...]
+    """Of log(1 + size); None for a class that no mask shows, which costs nothing."""
+    deviations: tuple[float | None, ...]
 
     def penalty(self, sizes: Tensor, present: Tensor) -> Tensor:
-        """Mean over the images of half the squared deviation, in units of the prior's.
+        """Mean over images and classes of half the squared deviation, in units of the prior's.
 
         Args:
-            sizes: soft sizes [b], as they would be without the move.
-            present: bool [b]: which images hold the object; the others cost nothing.
+            sizes: soft sizes [b, K], as they would be without the move.
+            present: bool [b, K]: which images hold the object; the others cost nothing.
         """
-        deviations = (torch.log1p(sizes) - self.mean) / self.deviation
-        return torch.where(present, 0.5 * deviations.square(), 0.0).mean()
+        costs = []
+        for index, (mean, deviation) in enumerate(zip(self.means, self.deviations, strict=True)):
+            if mean is None:
+                costs.append(torch.zeros_like(sizes[:, index]))
+                continue
+            deviations = (torch.log1p(sizes[:, index]) - mean) / deviation
+            costs.append(torch.where(present[:, index], 0.5 * deviations.square(), 0.0))
+        return torch.stack(costs).mean()
 
 
 class SizeBalance(nn.Module):
@@ -61,18 +68,28 @@ class SizeBalance(nn.Module):
 
     Args:
         weight: of the term.
-        size: mean size of the reference masks in pixels.
+        sizes: mean size of the reference masks in pixels, of each object class; None for a class
+            that no mask shows, which is left alone.
         images: number of training images, the memory of the running mean.
     """
 
     seen: Tensor
-    """Running mean of the predicted sizes; saved with the networks."""
+    """Running mean of the predicted sizes [K]; saved with the networks."""
 
-    def __init__(self, weight: float, size: float, images: int):
+    def __init__(self, weight: float, sizes: Sequence[float | None], images: int):
         super().__init__()
-        self.weight, self.size, self.images = weight, size, images
+        self.weight, self.sizes, self.images = weight, tuple(sizes), images
+        known = torch.tensor([size is not None for size in sizes])
+        target = torch.tensor([size or 1.0 for size in sizes], dtype=torch.float64)
+        self.register_buffer("known", known, persistent=False)
+        self.register_buffer("target", target, persistent=False)
         # From the right size on: nothing is drawn before something was seen.
-        self.register_buffer("seen", torch.tensor(size, dtype=torch.float64))
+        self.register_buffer("seen", target.clone())
+
+    def load_state_dict(self, state: Any, *args: Any, **options: Any) -> Any:
+        """Takes the single number of runs before several classes as well."""
+        state = {name: value.view_as(getattr(self, name)) for name, value in state.items()}
+        return super().load_state_dict(state, *args, **options)
 
     def forward(
         self, predicted: Tensor, sizes: Tensor, present: Tensor, total: Callable[[Tensor], Tensor]
@@ -80,13 +97,32 @@ class SizeBalance(nn.Module):
         """The mean pull on the images of this process, by what was seen before them.
 
         Args:
-            predicted: pixels above the threshold [b], as they would be without the move.
-            sizes: soft sizes [b], likewise: the threshold has no gradient, and without it a faint
-                haze over the background would count.
-            present: bool [b]: which images hold the object; the others are left alone.
+            predicted: pixels that are called the object [b, K], as they would be without the move.
+            sizes: soft sizes [b, K], likewise: the threshold has no gradient, and without it a
+                faint haze over the background would count.
+            present: bool [b, K]: which images hold the object; the others are left alone.
             total: adds a tensor up over the processes.
         """
-        pull = (self.seen / self.size - 1).to(sizes.dtype)
+        present = present & self.known
+        pull = (self.seen / self.target - 1).to(sizes.dtype)
         off = torch.where(present, predicted.double() - self.seen, 0.0)
-        self.seen += total(off.sum()) / self.images
-        return pull * torch.where(present, sizes / self.size, 0.0).mean()
+        self.seen += total(off.sum(0)) / self.images
+        shares = torch.where(present, sizes / self.target.to(sizes.dtype), 0.0)
+        return (pull * shares.mean(0)).mean()
+
+
+def mean_entropy(logits: Tensor, chosen: Tensor) -> Tensor:
+    """Mean entropy of the prediction, in nats, over the pixels ``chosen``; 0 where there are none.
+
+    From the logits, since the derivative of p log p is infinite at a probability of 0.
+
+    Args:
+        logits: [b, C, H, W]; C = 1 stands for two classes.
+        chosen: bool [b, H, W].
+    """
+    logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    if logits.shape[1] == 1:
+        entropy = (F.softplus(logits) - logits * logits.sigmoid()).squeeze(1)
+    else:
+        entropy = -(logits.softmax(1) * logits.log_softmax(1)).sum(1)
+    return torch.where(chosen, entropy, 0.0).sum() / chosen.sum().clamp(min=1)

@@ -162,10 +162,13 @@ def test_size_prior_by_hand():
     masks[0, 0, 0], masks[1, :2] = 1, 1
     prior = size_prior(0.5, masks)
     low, high = math.log(2), math.log(9)
-    assert (prior.mean, prior.deviation) == pytest.approx(((low + high) / 2, (high - low) / 2))
-    assert size_prior(0.5, masks[:1]).deviation == 0.1
-    sizes = torch.tensor([math.exp(prior.mean + 2 * prior.deviation) - 1, 1e4])
-    present = torch.tensor([True, False])
+    assert (prior.means, prior.deviations) == (
+        pytest.approx(((low + high) / 2,)),
+        pytest.approx(((high - low) / 2,)),
+    )
+    assert size_prior(0.5, masks[:1]).deviations == (0.1,)
+    sizes = torch.tensor([[math.exp(prior.means[0] + 2 * prior.deviations[0]) - 1], [1e4]])
+    present = torch.tensor([[True], [False]])
     assert prior.penalty(sizes, present).item() == pytest.approx((0.5 * 2**2 + 0) / 2)
 
 
@@ -205,9 +208,11 @@ def test_sizes_count_as_before_the_move():
     for factor in (None, torch.tensor([2.0])):
         batch.enlarged = factor
         pulls.append(trainer.step._size_terms(batch, head)[0].item())
-    present = torch.tensor([True])
+    present = torch.tensor([[True]])
     for pull, size in zip(pulls, (512.0, 256.0), strict=True):
-        assert pull == pytest.approx(prior.penalty(torch.tensor([size]), present).item(), rel=1e-5)
+        assert pull == pytest.approx(
+            prior.penalty(torch.tensor([[size]]), present).item(), rel=1e-5
+        )
 
 
 def test_moves_know_how_much_they_enlarge():
@@ -230,28 +235,28 @@ def alone(value):
 
 
 def test_size_balance_by_hand():
-    balance = SizeBalance(1.0, size=10.0, images=4)
-    present, predicted = torch.tensor([True, False]), torch.tensor([6.0, 99.0])
-    sizes = torch.tensor([5.0, 7.0], requires_grad=True)
+    balance = SizeBalance(1.0, sizes=[10.0], images=4)
+    present, predicted = torch.tensor([[True], [False]]), torch.tensor([[6.0], [99.0]])
+    sizes = torch.tensor([[5.0], [7.0]], requires_grad=True)
     assert balance(predicted, sizes, present, alone).item() == 0
     # One image of four was 4 too small: the running mean falls by 1, to 0.9 of the right one.
     assert balance.seen.item() == 9
     loss = balance(predicted, sizes, present, alone)
     assert loss.item() == pytest.approx(-0.1 * (5 / 10 + 0) / 2)
     loss.backward()
-    assert sizes.grad.tolist() == pytest.approx([-0.1 / 10 / 2, 0])
+    assert sizes.grad.flatten().tolist() == pytest.approx([-0.1 / 10 / 2, 0])
     assert balance.seen.item() == 9 - 3 / 4
 
 
 def test_size_balance_holds_the_mean_and_not_the_single_size():
     """Two images whose other terms want 4 and 12 pixels, where the masks have 16 on average."""
-    balance, wanted = SizeBalance(1.0, size=16.0, images=50), torch.tensor([4.0, 12.0])
+    balance, wanted = SizeBalance(1.0, sizes=[16.0], images=50), torch.tensor([4.0, 12.0])
     sizes = wanted.clone().requires_grad_()
     optimizer = torch.optim.SGD([sizes], lr=1.0)
     for step in range(4000):
         part = sizes[step % 2 : step % 2 + 1]
         loss = 5e-4 * (part - wanted[step % 2]).square().sum()
-        loss = loss + balance(part.detach(), part, torch.tensor([True]), alone)
+        loss = loss + balance(part.detach()[:, None], part[:, None], torch.tensor([[True]]), alone)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -263,9 +268,9 @@ def test_size_balance_holds_the_mean_and_not_the_single_size():
 def test_size_balance_is_part_of_the_checkpoint():
     trainer = small_trainer(method="accl_crf", size_balance=3.0)
     balance = trainer.step.objective.size_balance
-    assert balance.seen == balance.size == small_dataset().masks.sum((1, 2)).double().mean()
+    assert balance.seen == balance.target == small_dataset().masks.sum((1, 2)).double().mean()
     trainer.train_epoch(lambda: None)
     state = trainer.state_dict()
     other = small_trainer(method="accl_crf", size_balance=3.0)
     other.load_state_dict(state)
-    assert other.step.objective.size_balance.seen == state["size_balance"]["seen"] != balance.size
+    assert other.step.objective.size_balance.seen == state["size_balance"]["seen"] != balance.target
