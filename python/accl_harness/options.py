@@ -19,7 +19,11 @@ FIRST = (
 def add_config(
     parser: Any, words: Sequence[str], preset: str, skip: set[str] | None = None
 ) -> None:
-    """All options of a training, with the defaults of the preset that the words choose."""
+    """All options of a training, with the defaults of the preset that the words choose.
+
+    Raises:
+        UserError: no preset of that name.
+    """
     from .config import PRESETS, default_preset
     from .option_groups import GROUPS
 
@@ -146,6 +150,7 @@ def _whole(value: Any) -> int | None:
 
 
 def config_of(options: Any):
+    """The config behind the parsed options of a command."""
     from .config import TrainConfig
 
     return TrainConfig(**fields_of(TrainConfig, options))
@@ -164,12 +169,14 @@ def config_switches() -> set[str]:
 
 
 def weak_switches() -> set[str]:
+    """The on-off options of weak labels."""
     from .data.options import WeakOptions
 
     return switches_of(WeakOptions)
 
 
 def mask_bank_switches() -> set[str]:
+    """The on-off options of the masks made from painted ones."""
     from .data.options import MaskBankOptions
 
     return switches_of(MaskBankOptions)

@@ -89,9 +89,13 @@ class ScoreFolder:
         write_json(self.data_file, {"data": str(root), "fingerprint": digest})
 
     def refuse_other_data(self, root: str | Path, digest: str) -> None:
-        """Raise a UserError if the folder is of other files than those behind ``digest``.
+        """Refuse a folder that is of other files than those behind ``digest``.
 
         A folder of an earlier version has no record and passes.
+
+        Raises:
+            UserError: it is of other files.
+            Damaged: the record is not whole.
         """
         advice = (
             f"it says which data {self.folder} belongs to; if those are the files in {root}, "
@@ -155,8 +159,8 @@ class Run(ScoreFolder):
         """The run's options; where config.yaml is damaged, those that its checkpoint holds.
 
         Raises:
-            UserError: no run there, options of another version, or a damaged file and no
-                checkpoint that holds them.
+            UserError: no run there, or options of another version.
+            Damaged: the file is damaged, and no checkpoint holds the options.
         """
         try:
             return load_config(self.config_file)

@@ -86,7 +86,11 @@ def append(path: Path, text: str) -> None:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk into an error that names what was being written."""
+    """Turn a full disk into an error that names what was being written.
+
+    Raises:
+        NoSpace: the disk is full, or a limit of the system is reached.
+    """
     try:
         yield
     except OSError as error:

@@ -88,6 +88,7 @@ class Dataset:
 
     @property
     def size(self) -> int:
+        """The working size: a side of every image."""
         return int(self.images.shape[-1])
 
     def full_shape(self, index: int) -> tuple[int, int]:
@@ -95,7 +96,11 @@ class Dataset:
         return self.full_shapes[index]
 
     def full_mask(self, index: int) -> np.ndarray:
-        """Class indices, uint8 [H, W], at the image's own size."""
+        """Class indices, uint8 [H, W], at the image's own size.
+
+        Raises:
+            UserError: the image has no mask.
+        """
         if self.full_masks is not None:
             return self.full_masks[index]
         if self.masks is None:
@@ -113,8 +118,10 @@ class Dataset:
         return image if source.slice_index is None else image[..., source.slice_index]
 
     def annotation(self) -> dict[str, Any]:
-        """Labelled ``pixels``, their ``ratio`` (a fraction of all) and the count ``per_image``,
-        at the working size, which is what the loss sees."""
+        """Labelled ``pixels``, their ``ratio`` (a fraction of all) and the count ``per_image``.
+
+        At the working size, which is what the loss sees.
+        """
         labels = [] if self.weak_labels is None else list(self.weak_labels.numpy())
         return count_labelled(labels, self.names if labels else [])
 
@@ -157,20 +164,29 @@ def load_split(
     volumes: str | None = None,
     limit: int | None = None,
 ) -> Dataset:
-    """Reads ``ROOT/split``: images, masks and weak labels (``weak=None``: without labels).
-
-    Masks may be missing as a whole where ``weak/`` has the labels: then ``masks`` is None.
-    ``mask_threshold``: the object is where a mask exceeds it; ``mask_value``: where it equals it;
-    ``classes``: masks and weak labels hold class indices 0 to ``classes - 1``.
-    ``mask_suffix``: what the names of masks have behind those of the images. ``slices``: the axis
-    of a volume's slices. ``patients``: a regular expression whose first group (or whole match) in
-    the file's stem names the patient; ``volumes``: likewise the volume that a flat file is a slice
-    of (default: the patient). ``limit``: only the first so many files.
+    """Read ``ROOT/split``: images, masks and weak labels.
 
     Labels made from masks are made at the image's own size, where the recipe's 10 iterations
     mean what they were published for, then brought to the working size without losing an image's
     last label (:func:`~.pixels.resize_weak`); a ``ratio`` is met at the working size, where the
     loss counts.
+
+    Args:
+        root: the folder of the data set.
+        split: ``train`` or ``test``.
+        masks: name of the mask folder. Masks may be missing as a whole where ``weak/`` has the
+            labels: then ``masks`` of the data set is None.
+        size: the working size.
+        weak: how weak labels are made or read; None: without labels.
+        mask_threshold: the object is where a mask exceeds it.
+        mask_value: the object is where a mask equals it.
+        classes: masks and weak labels hold class indices 0 to ``classes - 1``.
+        mask_suffix: what the names of masks have behind those of the images.
+        slices: the axis of a volume's slices.
+        patients: a regular expression whose first group (or whole match) in the file's stem names
+            the patient.
+        volumes: likewise the volume that a flat file is a slice of; None: the patient.
+        limit: only the first so many files.
 
     Raises:
         UserError: a missing, unreadable, empty or mismatching file or folder, or labels that leave
@@ -252,7 +268,7 @@ def load_images(
     patients: str | None = None,
     limit: int | None = None,
 ) -> Dataset:
-    """Reads a folder of images (or one image file) without masks, for prediction."""
+    """Read a folder of images (or one image file) without masks, for prediction."""
     folder = Path(folder)
     paths = {name_of(folder): folder} if folder.is_file() else list_files(folder)
     parts, guesses = _Parts(size=size, slices=slices), Guesses()
@@ -267,10 +283,13 @@ def load_images(
 def split_validation(
     dataset: Dataset, fraction: float, seed: int
 ) -> tuple[Dataset, Dataset | None]:
-    """Sets whole patients aside: (training, validation); validation is None for fraction 0.
+    """Set whole patients aside: (training, validation); validation is None for fraction 0.
 
     ``fraction`` of the patients, rounded, at least one; the choice depends on the seed and the
     patients' names alone. Images keep their order.
+
+    Raises:
+        UserError: a fraction outside of [0, 1), or too few patients to leave some on both sides.
     """
     if not 0 <= fraction < 1:
         raise UserError(f"validation fraction: wanted 0 <= fraction < 1, got {fraction}")
@@ -308,7 +327,7 @@ class _Parts:
     def add(
         self, stem: str, groups: tuple[str, str], image: ImageFile, mask: np.ndarray | None
     ) -> None:
-        """Takes a file; ``groups``: its patient and, if it is a slice, the volume it is of."""
+        """Take a file; ``groups``: its patient and, if it is a slice, the volume it is of."""
         group, volume = groups
         planes = resize_image(to_unit_range(image.array), self.size)
         count = len(planes)

@@ -1,5 +1,8 @@
-"""Decoding of PNG, JPEG, GIF and BMP through Pillow and of TIFF through tifffile, nothing dropped:
-transparency, palette and all 16 bits stay, rows and columns lie as a viewer shows them."""
+"""Decoding of PNG, JPEG, GIF and BMP through Pillow and of TIFF through tifffile.
+
+Nothing is dropped: transparency, palette and all 16 bits stay, rows and columns lie as a viewer
+shows them.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,11 @@ _BY_PILLOW = (5, 6, 8, 9, 10)
 
 
 def read_pillow(path: Path) -> Picture:
-    """PNG, JPEG, GIF and BMP, upright as their EXIF orientation says."""
+    """PNG, JPEG, GIF and BMP, upright as their EXIF orientation says.
+
+    Raises:
+        UserError: several frames, or a form that is read wrongly by the library.
+    """
     from PIL import Image
 
     with Image.open(path) as image:
@@ -89,7 +96,7 @@ def _decode_mode(image: Any, raw: str, clear: Any) -> Picture:
 
 
 def _decode_as(image: Any, raw: str) -> None:
-    """Loads a Pillow image as if its pixels were stored in the mode ``raw``."""
+    """Load a Pillow image as if its pixels were stored in the mode ``raw``."""
     tile = image.tile[0]
     arguments = raw if isinstance(tile[3], str) else (raw, *tile[3][1:])
     named = hasattr(tile, "_replace")  # since Pillow 11
@@ -141,7 +148,12 @@ def _upright(picture: Picture, orientation: int) -> Picture:
 
 
 def read_tiff(path: Path) -> Picture:
-    """A TIFF, its pages (the slices of a volume) on the first axis where there are several."""
+    """A TIFF, its pages (the slices of a volume) on the first axis where there are several.
+
+    Raises:
+        UserError: images of different size or kind, channels that are no colour, or a compression
+            that cannot be read.
+    """
     import tifffile
 
     with tifffile.TiffFile(path) as file:

@@ -53,6 +53,7 @@ class ImageFile:
 
     @property
     def is_volume(self) -> bool:
+        """Whether it holds more than one slice."""
         return self.array.ndim == 3
 
     def __post_init__(self) -> None:
@@ -78,7 +79,11 @@ def stem_of(path: str | os.PathLike[str]) -> str:
 
 
 def refuse_full(folder: str | os.PathLike[str]) -> None:
-    """UserError if ``folder`` is a file or holds something: nothing is overwritten unasked."""
+    """Refuse a folder to write to that is a file or holds something: nothing is overwritten.
+
+    Raises:
+        UserError: naming the folder.
+    """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: exists already and is not empty; name another folder")
@@ -87,13 +92,17 @@ def refuse_full(folder: str | os.PathLike[str]) -> None:
 def read_image(
     path: str | os.PathLike[str], role: Role = "image", slices: Slices = "auto"
 ) -> ImageFile:
-    """Reads one file of any format.
+    """Read one file of any format.
 
-    ``role`` decides what is taken where a file offers several things: the dataset of an HDF5 file
-    (``image``; ``mask`` or ``label``; ``weak`` or ``scribble``; else the only one there is), and
-    for pictures the brightness (image) or the integers that are meant (mask, weak; see
-    :mod:`.labels`). In NPY and HDF5 an 8-bit image with a last axis of length 3 or 4 is colour.
-    ``slices``: the axis of a volume's slices in the file.
+    In NPY and HDF5 an 8-bit image with a last axis of length 3 or 4 is colour.
+
+    Args:
+        path: the file.
+        role: decides what is taken where a file offers several things: the dataset of an HDF5 file
+            (``image``; ``mask`` or ``label``; ``weak`` or ``scribble``; else the only one there
+            is), and for pictures the brightness (image) or the integers that are meant (mask,
+            weak; see :mod:`.labels`).
+        slices: the axis of a volume's slices in the file.
 
     Raises:
         UserError: missing, unreadable, empty or of a shape that is neither image nor volume.
@@ -194,11 +203,19 @@ def output_path(folder: str | os.PathLike[str], source: str | os.PathLike[str]) 
 def write_mask(
     path: str | os.PathLike[str], mask: np.ndarray, like: ImageFile | None = None
 ) -> Path:
-    """Writes a mask ``{0, 1}``: as 0/255 where people look at it (pictures), else as 0/1.
+    """Write a mask ``{0, 1}``: as 0/255 where people look at it (pictures), else as 0/1.
 
-    ``mask``: [H, W] or [H, W, D]. ``like``: the image's file; the mask takes its order of axes
-    and, in formats that have them, its affine and header (only the number type and the window of
-    grey values change). Returns the path.
+    Args:
+        path: the file.
+        mask: [H, W] or [H, W, D].
+        like: the image's file; the mask takes its order of axes and, in formats that have them,
+            its affine and header (only the number type and the window of grey values change).
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: a format that loses labels, or a volume in a format of flat images.
     """
     values = (np.asarray(mask) != 0).astype(np.uint8)
     form = _FORMATS.get(suffix_of(path))
@@ -214,7 +231,11 @@ def write_labels(
     *,
     key: str = "mask",
 ) -> Path:
-    """Writes uint8 values as they are; ``key`` names the dataset of an HDF5 file."""
+    """Write uint8 values as they are; ``key`` names the dataset of an HDF5 file.
+
+    Raises:
+        UserError: a format that loses labels, or a volume in a format of flat images.
+    """
     path = Path(path)
     suffix = suffix_of(path)
     if suffix == "" or suffix in _AS_PNG:

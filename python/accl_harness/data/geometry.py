@@ -45,12 +45,15 @@ def arrange(
     known: bool = True,
     spacing: tuple[float, ...] = (),
 ) -> tuple[np.ndarray, Layout]:
-    """A stored array as [H, W] or [H, W, D], and the way back.
+    """Lay a stored array out as [H, W] or [H, W, D], and know the way back.
 
-    ``usual``: where files of this kind have their slices, ``first`` or ``last``; ``known``: the
-    format says so, it is no mere habit. With ``slices`` auto a shape or spacing that clearly says
-    otherwise is followed; the layout is then not sure. ``spacing``: of the three stored axes, where
-    the format has it.
+    Args:
+        stored: the array as the file has it.
+        slices: the axis of the slices. With ``auto`` a shape or spacing that clearly says otherwise
+            than ``usual`` is followed; the layout is then not sure.
+        usual: where files of this kind have their slices, ``first`` or ``last``.
+        known: the format says so, it is no mere habit.
+        spacing: of the three stored axes, where the format has it.
     """
     if stored.ndim != 3:
         return stored, Layout(stored.shape, tuple(range(stored.ndim)))
@@ -77,8 +80,10 @@ def _slice_axis(shape: tuple[int, ...], spacing: tuple[float, ...], known: bool)
 
 @dataclass(frozen=True)
 class Geometry:
-    """Ways from voxel indices of an array [H, W, D] to mm in the world (right, anterior,
-    superior); a file may state several, the first one counts."""
+    """Ways from voxel indices of an array [H, W, D] to mm in the world.
+
+    The world's axes are right, anterior, superior. A file may state several ways, the first counts.
+    """
 
     affines: tuple[np.ndarray, ...]
     convention: str = "nifti"
@@ -88,6 +93,7 @@ class Geometry:
 
     @property
     def affine(self) -> np.ndarray:
+        """The affine that is taken."""
         return self.affines[0]
 
     def permuted(self, axes: tuple[int, ...]) -> Geometry:

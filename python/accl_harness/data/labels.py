@@ -1,5 +1,6 @@
-"""Class indices of a label file: [H, W] (or [H, W, D]) integers, of which a binary mask is the
-special case of one class.
+"""Class indices of a label file: [H, W] (or [H, W, D]) integers.
+
+A binary mask is the special case of one class.
 
 A picture can state its integers in several ways (:func:`.pictures.label_readings`). A reading is
 taken if its values make sense for what is wanted; where two make sense and do not mean the same,
@@ -39,8 +40,16 @@ _ONE_OBJECT = ", or choose the object by --mask-value"
 def class_indices(file: ImageFile, decode: Decode, advice: str = "") -> np.ndarray | None:
     """Labels that ``decode`` makes of the file, whichever way its values are written.
 
-    Returns None where no reading makes sense. Raises UserError where two do and differ;
-    ``advice``: what else can be done then.
+    Args:
+        file: of the labels.
+        decode: from the values of one reading to labels; None where they make no sense.
+        advice: what else can be done where two readings differ.
+
+    Returns:
+        The labels; None where no reading makes sense.
+
+    Raises:
+        UserError: two readings make sense and differ.
     """
     return _agreed(file, file.readings, decode, advice)
 
@@ -94,8 +103,10 @@ def binary_mask(
     """Mask file to uint8 {0, 1}, and the value that stood for the object (None: none there).
 
     Without options the file holds 0 and one other value; with ``threshold`` the object is where
-    the value exceeds it, with ``value`` where it equals it. Raises UserError that names the file
-    and its values.
+    the value exceeds it, with ``value`` where it equals it.
+
+    Raises:
+        UserError: other values; it names the file and its values.
     """
     refuse_two_readings(threshold, value, None)
     if value is not None:
@@ -124,8 +135,10 @@ def _two_values(array: np.ndarray) -> np.ndarray | None:
 
 
 def _object_value(file: ImageFile) -> float | None:
-    """What stands for the object: of a coloured picture the colour, since 255 may be any of
-    three channels."""
+    """What stands for the object.
+
+    Of a coloured picture that is the colour, since 255 may be any of three channels.
+    """
     name, array = next(iter(file.readings.items()))
     if name.endswith("channel"):
         array = file.readings["colours"]
@@ -153,7 +166,8 @@ def _of_value(file: ImageFile, value: int) -> np.ndarray:
 def class_mask(file: ImageFile, classes: int) -> np.ndarray:
     """Mask file of class indices to uint8 in 0 to ``classes - 1``.
 
-    Raises UserError for any other value; it names the file and its values.
+    Raises:
+        UserError: any other value; it names the file and its values.
     """
 
     def decode(array: np.ndarray) -> np.ndarray | None:
@@ -204,8 +218,12 @@ class MaskReader:
         return mask
 
     def check(self, folder: Path) -> None:
-        """Raises UserError if the files of ``folder`` mark the object by different values, or if
-        none of them holds the value that was asked for."""
+        """Refuse files of ``folder`` that say different things about the object.
+
+        Raises:
+            UserError: they mark the object by different values, or none of them holds the value
+                that was asked for.
+        """
         if self.classes is not None:
             return
         one_object_value(self._values)
@@ -214,10 +232,12 @@ class MaskReader:
 
 
 def weak_values(file: ImageFile, options: WeakOptions, classes: int | None = None) -> np.ndarray:
-    """Weak label file to uint8 {0 background, 1 foreground, 255 unlabelled}; with ``classes`` to
-    class indices and 255.
+    """Weak label file to uint8 {0 background, 1 foreground, 255 unlabelled}.
 
-    The options say which values stand for them. Raises UserError for any other value.
+    With ``classes`` to class indices and 255. The options say which values stand for them.
+
+    Raises:
+        UserError: any other value.
     """
     codes = _class_codes(options, classes) if classes is not None else _binary_codes(options)
 
@@ -261,7 +281,11 @@ def _class_codes(options: WeakOptions, classes: int) -> dict[int, int]:
 
 
 def one_object_value(found: dict[float, Path]) -> None:
-    """Files of different object values are parts of one multi-class label set: refused."""
+    """Refuse files of different object values: they are parts of one multi-class label set.
+
+    Raises:
+        UserError: naming two of the files and their values.
+    """
     if len(found) > 1 and not set(found) <= {1.0, 255.0}:
         # 1 and 255 are the usual values: the file that has neither is the one to look at.
         (value, path), (other, other_path) = sorted(
@@ -274,7 +298,11 @@ def one_object_value(found: dict[float, Path]) -> None:
 
 
 def some_object(found: dict[float, Path], value: int | None, folder: Path, file: ImageFile) -> None:
-    """UserError if ``value`` was asked for and no mask holds it; ``file`` is one of them."""
+    """Refuse a ``value`` that was asked for and that no mask holds; ``file`` is one of them.
+
+    Raises:
+        UserError: naming the folder and the values that are there.
+    """
     if value is not None and not found:
         raise UserError(
             f"{folder}: no mask holds the value {value} that --mask-value names; "
@@ -289,11 +317,19 @@ def check_marked(
     classes: int | None = None,
     made: bool = False,
 ) -> None:
-    """The weak labels of a training set mark every object class somewhere; else UserError, since
-    nothing could teach that class. With several classes a warning tells if a folder of labels
-    leaves the background unmarked.
+    """Look that the weak labels of a training set mark every object class somewhere.
 
-    ``made``: the labels were made from the masks in ``folder``, which hold no background label.
+    With several classes a warning tells if a folder of labels leaves the background unmarked.
+
+    Args:
+        labels: of all images.
+        folder: they were read from, or made from the masks in it.
+        options: how they were read or made.
+        classes: number of classes of class indices; None: one object.
+        made: the labels were made from the masks in ``folder``, which hold no background label.
+
+    Raises:
+        UserError: a class without a label, since nothing could teach that class.
     """
     marked = set().union(*(values_of(label).tolist() for label in labels)) - {UNLABELLED}
     missing = [index for index in range(1, classes or 2) if index not in marked]
@@ -322,8 +358,10 @@ def check_marked(
 
 
 def tell_unmasked(masks: Sequence[np.ndarray], folder: Path, classes: int | None) -> None:
-    """Warns of classes that are labelled and that no training mask shows: they have no size bounds
-    and no reference masks."""
+    """Warn of classes that are labelled and that no training mask shows.
+
+    They have no size bounds and no reference masks.
+    """
     found = set().union(*(values_of(mask).tolist() for mask in masks))
     missing = [str(index) for index in range(1, classes or 1) if index not in found]
     if missing:

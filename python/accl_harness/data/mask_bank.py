@@ -36,12 +36,17 @@ def make_masks(
     seed: int = 0,
     mask_bank: MaskBankOptions | None = None,
 ) -> list[Reference]:
-    """Makes ``n`` reference masks from painted ones, which take turns.
+    """Make ``n`` reference masks from painted ones, which take turns.
 
-    ``masks``: [H, W] each, object where not 0. The whole object stays in the frame: where a
-    drawn scale does not fit it is reduced until it does; where warping breaks a thin ring or
-    splits an object, warp and scale are drawn back. Mask ``i`` depends on ``seed``, ``i`` and
-    its source alone.
+    The whole object stays in the frame: where a drawn scale does not fit it is reduced until it
+    does; where warping breaks a thin ring or splits an object, warp and scale are drawn back.
+    Mask ``i`` depends on ``seed``, ``i`` and its source alone.
+
+    Args:
+        masks: [H, W] each, object where not 0.
+        n: number of masks.
+        seed: of the random changes.
+        mask_bank: their ranges.
 
     Raises:
         UserError: no mask, an empty mask, n below 1 or a negative seed.
@@ -156,9 +161,10 @@ def _transform(
 def _place(
     mask: np.ndarray, painted: tuple[slice, ...], place: np.ndarray, reach: float
 ) -> tuple[np.ndarray, list[int]]:
-    """Puts the object somewhere within ``reach`` of where the painted one lies, in the frame.
+    """Put the object somewhere within ``reach`` of where the painted one lies, in the frame.
 
-    Returns the mask and how far its centre lies from the painted one's, rows and columns.
+    Returns:
+        The mask, and how far its centre lies from the painted one's, rows and columns.
     """
     window = ndimage.find_objects(mask.astype(np.uint8))[0]
     corner, shift = [], []

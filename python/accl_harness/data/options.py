@@ -24,7 +24,11 @@ Strategy = Literal["auto", "erosion", "disc", "centroid_disc", "box", "scribble"
 
 
 def refuse_two_readings(threshold: float | None, value: int | None, classes: int | None) -> None:
-    """UserError if two options say how a mask is to be read."""
+    """Refuse two options that both say how a mask is to be read.
+
+    Raises:
+        UserError: naming both.
+    """
     if value is not None and threshold is not None:
         raise UserError("mask_threshold and mask_value both choose the object; give one of them")
     for name, given in (("mask_threshold", threshold), ("mask_value", value)):
@@ -78,7 +82,11 @@ class WeakOptions:
         self.check()
 
     def check_classes(self, classes: int) -> None:
-        """Refuse codes of one object where files hold class indices; raises UserError."""
+        """Refuse codes of one object where files hold class indices.
+
+        Raises:
+            UserError: naming the option.
+        """
         for name in ("foreground", "background"):
             if getattr(self, name) != getattr(WeakOptions, name):
                 raise UserError(
@@ -94,7 +102,11 @@ class WeakOptions:
             raise UserError("weak.strategy box: boxes of several classes overlap; choose another")
 
     def check(self) -> None:
-        """Refuse what makes no weak labels; raises UserError."""
+        """Refuse what makes no weak labels.
+
+        Raises:
+            UserError: naming the option.
+        """
         known = get_args(Strategy)
         if self.strategy not in known:
             raise UserError(f"weak.strategy: wanted one of {', '.join(known)}, got {self.strategy}")
@@ -149,7 +161,11 @@ class MaskBankOptions:
         self.check()
 
     def check(self) -> None:
-        """Refuse what makes no reference masks; raises UserError."""
+        """Refuse what makes no reference masks.
+
+        Raises:
+            UserError: naming the option.
+        """
         if not 0 < self.scale_min <= self.scale_max:
             raise UserError(
                 "mask_bank: wanted 0 < scale_min <= scale_max, "
@@ -184,9 +200,11 @@ class ReferenceOptions:
 
 @dataclass(frozen=True)
 class ImageMoves:
-    """Ranges of one random move per training image and step, of all that belongs to it: image,
-    labels, mask and reference mask; and of one change of the image's grey values. The defaults
-    change nothing, as the paper."""
+    """Ranges of the random changes of a training image in a step; the defaults change nothing.
+
+    One move of all that belongs to the image (labels, mask and reference mask), and one change of
+    its grey values. The paper has neither.
+    """
 
     shift: float | None = 0.0
     """An image moves along each axis by at most this fraction of its side; null: a third of what
@@ -206,7 +224,11 @@ class ImageMoves:
         self.check()
 
     def check(self) -> None:
-        """Refuse what moves no image; raises UserError."""
+        """Refuse what moves no image.
+
+        Raises:
+            UserError: naming the option.
+        """
         if self.shift is not None and not 0 <= self.shift < 1:
             raise UserError(f"image_moves.shift: wanted 0 to below 1, got {self.shift}")
         if not 0 <= self.rotation <= 180:
@@ -244,7 +266,11 @@ class CRFOptions:
         self.check()
 
     def check(self) -> None:
-        """Refuse what is no gated CRF; raises UserError."""
+        """Refuse what is no gated CRF.
+
+        Raises:
+            UserError: naming the option.
+        """
         for name in ("weight", "cost"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:

@@ -20,17 +20,21 @@ _SIDE_FOLDERS = ("__MACOSX", "@eaDir", "__pycache__")
 
 
 def name_of(path: str | os.PathLike[str]) -> str:
-    """The stem that an image shares with its mask, in one of Unicode's several forms (NFC): two
-    computers may write the same name, as people see it, in different bytes."""
+    """The stem that an image shares with its mask, in one of Unicode's several forms (NFC).
+
+    Two computers may write the same name, as people see it, in different bytes.
+    """
     return unicodedata.normalize("NFC", stem_of(path))
 
 
 def list_files(folder: str | os.PathLike[str], what: str = "images") -> dict[str, Path]:
     """Readable files of ``folder`` as name -> path, sorted by name (see :func:`name_of`).
 
-    Hidden files, side files (text, JSON, ...) and folders without files are passed over; any other
-    file or folder, two files of one name, a link to nowhere, a missing or an empty folder is a
-    :class:`UserError`.
+    Hidden files, side files (text, JSON, ...) and folders without files are passed over.
+
+    Raises:
+        UserError: any other file or folder, two files of one name, a link to nowhere, a missing or
+            an empty folder.
     """
     folder = Path(folder)
     readable = ", ".join(SUFFIXES)
@@ -58,7 +62,7 @@ def list_files(folder: str | os.PathLike[str], what: str = "images") -> dict[str
 
 
 def _refuse_folder(folder: Path, what: str) -> None:
-    """UserError if files would be passed over with ``folder``."""
+    """Refuse ``folder`` if files would be passed over with it."""
     if folder.name in _SIDE_FOLDERS:
         return
     files = [
@@ -83,7 +87,11 @@ def _forms(first: str, second: str) -> str:
 
 
 def split_folder(root: Path, split: str, masks: str) -> Path:
-    """``root/split``; UserError that shows the layout where it is missing."""
+    """The folder ``root/split``.
+
+    Raises:
+        UserError: it is missing; shows the layout.
+    """
     layout = f"wanted {root}/{split}/images and {root}/{split}/{masks} with equal file names"
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; {layout}")
@@ -105,8 +113,14 @@ def partners(
 ) -> dict[str, Path] | None:
     """The files of ``folder`` by the name of their image; None if there is no such folder.
 
-    ``suffix``: what their names have behind the image's (``_mask``). UserError for an image
-    without one and for one without an image.
+    Args:
+        images: name -> path.
+        folder: of the partners.
+        what: they are called in a message.
+        suffix: what their names have behind the image's (``_mask``).
+
+    Raises:
+        UserError: an image without a partner, or a partner without an image.
     """
     if not folder.is_dir():
         return None
@@ -156,7 +170,7 @@ def _nearly(name: str, candidates: list[Path], what: str) -> str:
 
 
 def read_partner(path: Path, role: Role, image: ImageFile, slices: Slices) -> ImageFile:
-    """Reads a mask or weak label on its image's grid.
+    """Read a mask or weak label on its image's grid.
 
     Raises:
         UserError: it has another shape, or lies elsewhere in the world.
@@ -188,7 +202,7 @@ class Guesses:
         self._folders: dict[Path, list[tuple[Path, Layout]]] = {}
 
     def note(self, file: ImageFile) -> ImageFile:
-        """Keeps what was guessed about ``file``, which is returned.
+        """Keep what was guessed about ``file``, which is returned.
 
         Raises:
             UserError: another file of the folder was read otherwise.
@@ -207,7 +221,7 @@ class Guesses:
         return file
 
     def tell(self) -> None:
-        """Warns of the guesses."""
+        """Warn of the guesses."""
         for files in self._folders.values():
             unsure = [(path, layout) for path, layout in files if not layout.sure]
             for path, layout in unsure[:1]:
@@ -224,7 +238,13 @@ class Guesses:
 def patient(stem: str, pattern: str | None, option: str = "patients") -> str:
     """The first group of ``pattern`` in the stem, or the whole match; None: the stem itself.
 
-    ``option``: what the pattern is called in a message.
+    Args:
+        stem: of a file.
+        pattern: a regular expression.
+        option: what the pattern is called in a message.
+
+    Raises:
+        UserError: no regular expression, or one that the stem does not have.
     """
     if pattern is None:
         return stem
@@ -244,7 +264,11 @@ def finds_in_all(pattern: str, stems: Iterable[str]) -> bool:
 
 
 def unique_names(names: list[str], paths: list[Path]) -> None:
-    """UserError if a slice has been given the name of another image."""
+    """Refuse a slice that has been given the name of another image.
+
+    Raises:
+        UserError: naming both files.
+    """
     if len(set(names)) == len(names):
         return
     seen: dict[str, Path] = {}

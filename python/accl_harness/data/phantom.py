@@ -28,10 +28,12 @@ MIN_SIZE = 32
 def generate(
     n: int, *, shape: Shape = "disc", size: int = 256, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Makes ``n`` images and their masks.
+    """Make ``n`` images and their masks.
 
-    Returns images uint8 [n, size, size] and masks uint8 [n, size, size] {0, 1}. Image ``i``
-    depends on ``seed``, ``shape``, ``size`` and ``i`` alone, not on ``n``.
+    Image ``i`` depends on ``seed``, ``shape``, ``size`` and ``i`` alone, not on ``n``.
+
+    Returns:
+        Images uint8 [n, size, size] and masks uint8 [n, size, size] {0, 1}.
 
     Raises:
         UserError: n below 1, size below 32, a negative seed or an unknown shape.
@@ -58,7 +60,13 @@ def write_phantom(
 ) -> Path:
     """``accl phantom OUT``: PNG files ``OUT/{train,test}/{images,masks}/phantom_000.png``.
 
-    The same arguments write the same bytes. ``OUT`` must be absent or empty. Returns ``OUT``.
+    The same arguments write the same bytes.
+
+    Returns:
+        ``OUT``.
+
+    Raises:
+        UserError: ``OUT`` is neither absent nor empty, or as in :func:`generate`.
     """
     if n_train < 1 or n_test < 1:
         raise UserError(f"phantom: wanted at least 1 image a split, got {n_train} and {n_test}")

@@ -75,7 +75,11 @@ def luminance(colours: np.ndarray) -> np.ndarray:
 
 
 def grey_values(picture: Picture, path: Path) -> np.ndarray:
-    """What the networks see of an image; UserError if its content is in the transparency."""
+    """What the networks see of an image.
+
+    Raises:
+        UserError: its content is in the transparency.
+    """
     colours = picture.colours
     if picture.alpha is not None and _varies(picture.alpha) and not _varies(colours):
         raise UserError(

@@ -45,11 +45,18 @@ def _simple_neighbourhoods() -> tuple[bool, ...]:
 
 
 def thin(mask: np.ndarray, depth: np.ndarray, count: int) -> np.ndarray:
-    """Takes away the shallowest removable pixels of ``mask`` until ``count`` are left.
+    """Take away the shallowest removable pixels of ``mask`` until ``count`` are left.
 
-    ``depth``: [H, W], the order of removal (a distance transform). Only simple points go, so a
-    disc shrinks to a point at worst and a ring to a closed line; more than ``count`` pixels are
-    left where the topology asks for them. Returns bool [H, W].
+    Only simple points go, so a disc shrinks to a point at worst and a ring to a closed line; more
+    than ``count`` pixels are left where the topology asks for them.
+
+    Args:
+        mask: [H, W], object where not 0.
+        depth: [H, W], the order of removal (a distance transform).
+        count: number of pixels wanted.
+
+    Returns:
+        Bool [H, W].
     """
     simple = _simple_neighbourhoods()
     padded = np.pad(mask.astype(bool), 1)

@@ -21,10 +21,16 @@ _MILLIMETRES = {"meter": 1e3, "mm": 1.0, "micron": 1e-3}
 
 
 def read_npy(path: Path) -> np.ndarray:
+    """The array of an NPY file, which must not hold Python objects."""
     return np.load(path, allow_pickle=False)
 
 
 def read_hdf5(path: Path, role: str) -> np.ndarray:
+    """The dataset of an HDF5 file that is called as the role says, or the only one there is.
+
+    Raises:
+        UserError: no dataset, or several of other names.
+    """
     import h5py
 
     with h5py.File(path, "r") as file:
@@ -52,7 +58,11 @@ def arrange_array(stored: np.ndarray, slices: Slices) -> tuple[np.ndarray, Layou
 
 
 def read_nifti(path: Path, slices: Slices) -> dict[str, Any]:
-    """Fields of an ``ImageFile``."""
+    """Fields of an ``ImageFile``.
+
+    Raises:
+        UserError: more than three axes that are longer than 1.
+    """
     import nibabel
 
     image = nibabel.load(path)
@@ -102,6 +112,7 @@ def _nifti_geometry(header: Any, scale: float) -> Geometry | None:
 
 
 def write_nifti(path: Path, labels: np.ndarray, native: Any, key: str) -> None:
+    """Write labels with the affine and header of the file behind ``native``, if there is one."""
     import nibabel
 
     if native is None:
@@ -115,11 +126,13 @@ def write_nifti(path: Path, labels: np.ndarray, native: Any, key: str) -> None:
 
 
 def write_npy(path: Path, labels: np.ndarray, native: Any, key: str) -> None:
+    """Write labels as an NPY file."""
     with path.open("wb") as file:  # by its name, NumPy would make b.NPY to b.NPY.npy
         np.save(file, labels)
 
 
 def write_hdf5(path: Path, labels: np.ndarray, native: Any, key: str) -> None:
+    """Write labels as the dataset ``key`` of an HDF5 file."""
     import h5py
 
     with h5py.File(path, "w") as file:
@@ -138,7 +151,11 @@ def _itk(path: Path) -> Any:
 
 
 def read_itk(path: Path, slices: Slices) -> dict[str, Any]:
-    """Fields of an ``ImageFile``; rows run along y and columns along x, as in pictures."""
+    """Fields of an ``ImageFile``; rows run along y and columns along x, as in pictures.
+
+    Raises:
+        UserError: SimpleITK is not installed, or the file has more axes than a volume.
+    """
     itk = _itk(path)
     image = itk.ReadImage(str(path))
     array = itk.GetArrayFromImage(image)
@@ -171,7 +188,7 @@ def read_itk(path: Path, slices: Slices) -> dict[str, Any]:
 
 
 def write_itk(path: Path, labels: np.ndarray, native: Any, key: str) -> None:
-    """``labels``: [y, x] or [z, y, x]."""
+    """Write labels [y, x] or [z, y, x] with the geometry of the image ``native``, if given."""
     itk = _itk(path)
     image = itk.GetImageFromArray(labels)
     if native is not None:

@@ -25,8 +25,13 @@ from .topology import count_parts, thin
 def weak_labels(mask: np.ndarray, options: WeakOptions | None = None, index: int = 0) -> np.ndarray:
     """Weak label of one mask: uint8 [H, W], 1 foreground, 255 unlabelled.
 
-    ``mask``: [H, W], object where not 0. ``index``: the image's place in the data set, which
-    together with the seed decides on a random disc. An empty mask gives no label.
+    An empty mask gives no label.
+
+    Args:
+        mask: [H, W], object where not 0.
+        options: how the label is made.
+        index: the image's place in the data set, which together with the seed decides on a random
+            disc.
     """
     return weaken([mask], options, first=index)[0]
 
@@ -39,11 +44,16 @@ def weaken(
 ) -> list[np.ndarray]:
     """Weak labels of a data set, see :func:`weak_labels`; ``ratio`` is met over all of them.
 
-    ``classes``: masks and labels hold class indices below this number; each class is an object of
-    its own, and the background stays unlabelled.
+    Args:
+        masks: [H, W] each.
+        options: how the labels are made.
+        first: the place of the first mask in the data set.
+        classes: masks and labels hold class indices below this number; each class is an object of
+            its own, and the background stays unlabelled.
 
-    Raises UserError if the ratio asks for more pixels than the objects have, or for fewer than
-    one an object (than its closed lines, with ``keep_topology``).
+    Raises:
+        UserError: the ratio asks for more pixels than the objects have, or for fewer than one an
+            object (than its closed lines, with ``keep_topology``).
     """
     options = options or WeakOptions()
     if options.strategy == "scribble":
@@ -93,8 +103,13 @@ def write_weak_labels(
 ) -> dict[str, object]:
     """``accl weaken MASKS OUT``: weak label files (0, 1, 255) for a folder of masks.
 
-    Formats are kept (PNG for JPEG); a volume is weakened slice by slice. Returns the report of
-    :func:`count_labelled`, a count a file. ``out`` must not hold files yet.
+    Formats are kept (PNG for JPEG); a volume is weakened slice by slice.
+
+    Returns:
+        The report of :func:`count_labelled`, a count a file.
+
+    Raises:
+        UserError: ``out`` holds files already, or masks or options that cannot be.
     """
     paths = list_files(masks, "masks")
     refuse_full(out)
@@ -171,7 +186,7 @@ def _distance_to_centre(mask: np.ndarray, options: WeakOptions, index: int) -> n
 def _to_ratio(
     objects: list[np.ndarray], options: WeakOptions, first: int, total: int
 ) -> list[np.ndarray]:
-    """``total``: the pixels that the ratio is a share of."""
+    """The labels of all objects together have the ratio's share of the ``total`` pixels."""
     target = round(options.ratio * total)
     areas = np.array([np.count_nonzero(mask) for mask in objects])
     present = np.flatnonzero(areas)

@@ -58,23 +58,23 @@ class Evaluation:
 
 
 def score_run(trained, dataset, facts: Mapping) -> Evaluation:
-    """Scores a `training.TrainedRun` on `dataset` at each image's own size.
+    """Scores a ``training.TrainedRun`` on ``dataset`` at each image's own size.
 
     Args:
         trained: network and options.
-        dataset: `data.Dataset` with masks.
-        facts: what only the training knows: `seconds`, `annotation_ratio` (fraction of the training
-            pixels that are labelled), `bounds` ([a, b] in pixels or None), `warnings`, and anything
-            else worth keeping.
+        dataset: ``data.Dataset`` with masks.
+        facts: what only the training knows: ``seconds``, ``annotation_ratio`` (fraction of the
+            training pixels that are labelled), ``bounds`` ([a, b] in pixels or None), ``warnings``,
+            and anything else worth keeping.
 
     Returns:
-        Scores whose `metrics` are SPEC's metrics.json plus `size_correlation`, `dsc_std`,
-        `dsc_interval` (bootstrap, 95 %, over images), `images`, `images_with_distances`,
-        `mean_pairwise_dsc` and `mean_pairwise_dsc_of_masks` (between the predictions or masks of
-        different images), `dsc_3d` and `dsc_3d_per_volume` (where images are slices of volumes).
-        With classes every score is the mean over the foreground classes and has its parts beside
-        it, `dsc_per_class` and so on (see :func:`.scores.score_dataset`).
-        Scores 0 to 1, undefined values None.
+        Scores whose ``metrics`` are SPEC's metrics.json plus ``size_correlation``, ``dsc_std``,
+        ``dsc_interval`` (bootstrap, 95 %, over images), ``images``, ``images_with_distances``,
+        ``mean_pairwise_dsc`` and ``mean_pairwise_dsc_of_masks`` (between the predictions or masks
+        of different images), ``dsc_3d`` and ``dsc_3d_per_volume`` (where images are slices of
+        volumes). With classes every score is the mean over the foreground classes and has its parts
+        beside it, ``dsc_per_class`` and so on (see :func:`.scores.score_dataset`). Scores 0 to 1,
+        undefined values None.
 
     Raises:
         UserError: the data set has no masks, or they hold other classes than the run's.
@@ -132,7 +132,7 @@ def load_test(
     patients: str | None = None,
     volumes: str | None = None,
 ):
-    """The data set that a run of `config` is scored on, without weak labels.
+    """The data set that a run of ``config`` is scored on, without weak labels.
 
     The options stand in for the training's own. Which value of a mask is the object counts on the
     training's data alone; the patterns that tell patients and volumes apart count on other data as

@@ -65,7 +65,10 @@ def _one_hot(mask: np.ndarray, argument: str) -> torch.Tensor:
 def dice(prediction: np.ndarray, truth: np.ndarray) -> float:
     """Dice similarity coefficient 2|A n B| / (|A| + |B|) of two {0, 1} masks of any rank.
 
-    Both empty: 1. Raises ValueError where the shapes differ or a value is not 0 or 1.
+    Both empty: 1.
+
+    Raises:
+        ValueError: the shapes differ, or a value is not 0 or 1.
     """
     if np.shape(prediction) != np.shape(truth):
         raise ValueError(
@@ -164,10 +167,13 @@ def volume_dice(
 def summarize(scores: Sequence[ImageScores], *, seed: int = 0) -> dict:
     """Scores of a set of images, as metrics.json names them (0 to 1; undefined: None).
 
-    `size_ratio` is the sum of predicted over the sum of true foreground pixels: above 1 the
-    foreground expands, below 1 it is suppressed. `size_correlation` is Spearman's correlation of
+    ``size_ratio`` is the sum of predicted over the sum of true foreground pixels: above 1 the
+    foreground expands, below 1 it is suppressed. ``size_correlation`` is Spearman's correlation of
     predicted and true foreground pixels over the images: a method can meet the mean size and
     still know nothing of the single image's.
+
+    Raises:
+        ValueError: no image.
     """
     if not scores:
         raise ValueError("scores: wanted at least one image, got none")

@@ -1,7 +1,7 @@
-"""Scores of a data set's predicted masks: of each class, their mean over the foreground classes,
-and in 3-D where images are slices of volumes.
+"""Scores of a data set's predicted masks.
 
-Binary masks have the one foreground class 1, whose scores are then the mean as well.
+Of each class, their mean over the foreground classes, and in 3-D where images are slices of
+volumes. Binary masks have the one foreground class 1, whose scores are then the mean as well.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class DatasetScores:
 
 
 def score_dataset(masks: Sequence[np.ndarray], dataset) -> DatasetScores:
-    """Scores predicted full-size `masks` (uint8 class indices) against the data set's own.
+    """Scores predicted full-size ``masks`` (uint8 class indices) against the data set's own.
 
     Distances are in mm only when every image has a spacing; otherwise all are in pixels. With
-    classes `dsc` and its parts are of the volumes where the images are slices of any, else of the
-    images; `dsc_2d` is of the images in both cases.
+    classes ``dsc`` and its parts are of the volumes where the images are slices of any, else of the
+    images; ``dsc_2d`` is of the images in both cases.
 
     Raises:
         ValueError: a predicted or true mask has another shape than its partner, or a class that
@@ -91,9 +91,9 @@ def _check_indices(argument: str, mask: np.ndarray, count: int) -> None:
 
 
 def _over_classes(per_image: Mapping[int, Sequence[ImageScores]]) -> dict:
-    """`summarize` of one class; of several the mean over the classes in the place of each score.
+    """``summarize`` of one class; of several the mean over the classes in the place of each score.
 
-    An image counts for `images_with_distances` if one of its classes has distances.
+    An image counts for ``images_with_distances`` if one of its classes has distances.
     """
     summaries = [summarize(scores) for scores in per_image.values()]
     dsc = _image_dsc(per_image)
@@ -143,7 +143,7 @@ def _by_class(
     per_image: Mapping[int, Sequence[ImageScores]],
     per_volume: Mapping[int, Mapping[str, float]],
 ) -> dict:
-    """What metrics.json has of each class, under its index as a string, and `dsc` of volumes."""
+    """What metrics.json has of each class, under its index as a string, and ``dsc`` of volumes."""
     summaries = {str(index): summarize(scores) for index, scores in per_image.items()}
     by_class = {
         f"{key}_per_class": {index: summary[key] for index, summary in summaries.items()}

@@ -1,4 +1,4 @@
-"""`accl compare`: methods x seeds, the table of the paper's form, figures and report.html."""
+"""``accl compare``: methods x seeds, the table of the paper's form, figures and report.html."""
 
 from __future__ import annotations
 
@@ -44,24 +44,29 @@ def compare(
     paper_settings: bool = False,
     command: str | None = None,
 ) -> Path:
-    """Trains every method with every seed and writes table, figures and report under `base.out`.
+    """Train every method with every seed and write table, figures and report under ``base.out``.
+
+    Finished runs in ``OUT/runs`` are kept, interrupted ones go on.
 
     Args:
-        base: options of every run; `method` and `seed` are set for each, `out` is the folder of
-            the comparison. `data=None` makes a phantom set in `OUT/phantom` (preset `demo`).
-            `alpha` counts for the methods with ACCL, `size_weight` for `sccl`, `references`
-            for the methods with masks of other images; without any of those it is refused. `crf`,
-            `size_prior`, `soften` and `d_noise` count for the two methods beyond the paper.
-        methods: names from `methods.METHODS`; None takes all nine.
+        base: options of every run; ``method`` and ``seed`` are set for each, ``out`` is the folder
+            of the comparison. ``data=None`` makes a phantom set in ``OUT/phantom`` (preset
+            ``demo``). ``alpha`` counts for the methods with ACCL, ``size_weight`` for ``sccl``,
+            ``references`` for the methods with masks of other images; without any of those it is
+            refused. ``crf``, ``size_prior``, ``soften`` and ``d_noise`` count for the two methods
+            beyond the paper.
+        methods: names from ``methods.METHODS``; None takes all nine.
         seeds: None takes 0 for the demo, else 0, 1, 2.
         jobs: trainings at a time, each with its share of the cores; None: one for each core on a
             CPU, one on a GPU.
-        paper_row: `acdc_lv`, `cup`, `disc` or `pupil` puts that row of the paper's Table 1 beside.
-        paper_settings: with `paper_row`, trains with its annotation ratio, size bounds and
-            weights of ACCL, these times `base.alpha_scale`.
-        command: the command line, for the record; None takes `sys.argv`.
+        paper_row: ``acdc_lv``, ``cup``, ``disc`` or ``pupil`` puts that row of the paper's Table 1
+            beside.
+        paper_settings: with ``paper_row``, trains with its annotation ratio, size bounds and
+            weights of ACCL, these times ``base.alpha_scale``.
+        command: the command line, for the record; None takes ``sys.argv``.
 
-    Finished runs in `OUT/runs` are kept, interrupted ones go on. Returns the folder `base.out`.
+    Returns:
+        The folder ``base.out``.
 
     Raises:
         UserError: bad options or data, or a run folder of other settings.
@@ -109,10 +114,11 @@ def alone_in(out: str) -> AbstractContextManager[None]:
 
 
 def check_jobs(jobs: int | None, base: TrainConfig, runs: int) -> int:
-    """`jobs` if it is a number of trainings, the default for None; never more than `runs`.
+    """``jobs`` if it is a number of trainings, the default for None; never more than ``runs``.
 
-    A training on several devices starts processes that repeat the whole command, so those are
-    left to `accl train`.
+    Raises:
+        UserError: less than 1, or a training on several devices: that starts processes which
+            repeat the whole command, so it is left to ``accl train``.
     """
     if base.devices != 1 or int(os.environ.get("WORLD_SIZE", 1)) != 1:
         raise UserError("--devices: wanted 1; many trainings go side by side with --jobs instead")
@@ -129,9 +135,12 @@ def plan(
     seeds: Sequence[int],
     paper_settings: str | None = None,
 ) -> list[TrainConfig]:
-    """One config for each method and seed, in `OUT/runs/<method>-seed<k>`; seeds outermost.
+    """One config for each method and seed, in ``OUT/runs/<method>-seed<k>``; seeds outermost.
 
     With several seeds the first table is there after the first round of methods.
+
+    Raises:
+        UserError: an unknown method, or options that none of the methods has.
     """
     methods = list(METHODS) if methods is None else list(methods)
     unknown = [method for method in methods if method not in METHODS]
@@ -201,7 +210,7 @@ def _for_method(base: TrainConfig, method: str, paper_settings: str | None) -> T
 
 
 def prepare_data(base: TrainConfig) -> TrainConfig:
-    """`base` with data: a phantom set is written once into `OUT/phantom` where none was named."""
+    """``base`` with data: where none was named, a phantom set is written into ``OUT/phantom``."""
     if base.data is None:
         root = Path(base.out) / "phantom"
         with alone_in(base.out):
@@ -219,7 +228,7 @@ def prepare_data(base: TrainConfig) -> TrainConfig:
 
 
 def demo_config(out: str, **options) -> TrainConfig:
-    """The config of `accl compare` without data: preset `demo`."""
+    """The config of ``accl compare`` without data: preset ``demo``."""
     return make_config("demo", out=out, **options)
 
 
@@ -242,7 +251,7 @@ def command_line() -> str:
 
 
 def show(table: Mapping, beside: Mapping[str, float], out: Path) -> None:
-    """Prints the table's main columns and where the rest is."""
+    """Print the table's main columns and where the rest is."""
     console = Console()
     sheet = terminal_sheet(table, paper.METHOD_LABELS, beside)
     console.print(sheet.terminal("DSC x100 on the test images, mean ± spread over seeds"))

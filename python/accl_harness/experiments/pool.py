@@ -35,17 +35,17 @@ REFRESH_SECONDS = 0.5
 
 
 def default_jobs(accelerator: str, runs: int) -> int:
-    """Trainings at a time: one for each core on a CPU, one on a GPU; never more than `runs`."""
+    """Trainings at a time: one for each core on a CPU, one on a GPU; never more than ``runs``."""
     on_gpu = accelerator == "cuda" or (accelerator == "auto" and torch.cuda.is_available())
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(1 if on_gpu else cores or 1, runs))
 
 
 def train_all(configs: Sequence, *, jobs: int) -> None:
-    """Trains every config whose run is not finished; an interrupted one goes on.
+    """Train every config whose run is not finished; an interrupted one goes on.
 
     Args:
-        configs: `config.TrainConfig`s with `out` set, each its own folder.
+        configs: ``config.TrainConfig``s with ``out`` set, each its own folder.
         jobs: processes at a time; with 1 the trainings run in this process.
 
     Raises:
@@ -151,7 +151,7 @@ def _in_processes(configs: Sequence, jobs: int, bars: _Bars) -> Iterator[tuple[o
 
 
 def _follow_parent() -> None:
-    """Ends this process when its parent dies, so that no orphan trains into a resumed folder."""
+    """End this process when its parent dies, so that no orphan trains into a resumed folder."""
 
     def follow() -> None:
         multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])

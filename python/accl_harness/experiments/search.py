@@ -20,13 +20,14 @@ Plan = Callable[[TrainConfig, Sequence[float], Sequence[int]], list[TrainConfig]
 
 @dataclass(frozen=True)
 class Search:
-    """What a search found; `best` may be one of the grid."""
+    """What a search found; ``best`` may be one of the grid."""
 
     alphas: list[float]
     best: float
     validation_dsc: float
 
     def sentence(self) -> str:
+        """What was found, for people."""
         return (
             f"Best alpha by the validation images: {self.best:g} "
             f"(validation DSC x100 {100 * self.validation_dsc:.1f}), "
@@ -42,21 +43,22 @@ def search_alpha(
     jobs: int,
     plan: Plan,
 ) -> Search:
-    """Trains `trials` further alphas, each proposed from the scores of those before.
+    """Train ``trials`` further alphas, each proposed from the scores of those before.
 
     The score is the validation DSC of the last epoch, averaged over the seeds; the grid's runs
     count as the first trials. The range reaches ten times beyond the grid on both sides. Trials
-    are kept in `OUT/optuna.db`: one that was interrupted goes on first.
+    are kept in ``OUT/optuna.db``: one that was interrupted goes on first.
 
     Args:
-        base: with `validation` above 0 and `out`.
+        base: with ``validation`` above 0 and ``out``.
         alphas: the grid, already trained.
         seeds: each trial is trained once with every one of them.
         trials: further alphas in total, those of an earlier call included.
         jobs: trainings at a time.
         plan: configs of alphas and seeds.
 
-    Returns the searched alphas and the best of them and the grid.
+    Returns:
+        The searched alphas and the best of them and the grid.
     """
     import optuna
 
@@ -110,7 +112,7 @@ def _add_grid(study, alphas: Sequence[float], space, score: Callable[[float], fl
 
 
 def _open_study(base: TrainConfig):
-    """The trials of this and of earlier calls, kept in `OUT/optuna.db`."""
+    """The trials of this and of earlier calls, kept in ``OUT/optuna.db``."""
     import optuna
 
     database = Path(base.out).resolve() / "optuna.db"

@@ -120,28 +120,29 @@ def evaluate(
     volumes: str | None = None,
     out: Path | None = None,
 ) -> dict:
-    """`accl evaluate`: score a run on `data/split` and prints the scores.
+    """``accl evaluate``: score a run on ``data/split`` and print the scores.
 
     Args:
         run: run folder of a finished or interrupted training.
         data: data set root; None scores on the data of the training.
-        split: `test` or `train`.
+        split: ``test`` or ``train``.
         masks: name of the mask folder; None keeps the training's.
         mask_threshold: mask values above it are the object; None keeps the training's on the
             training's data and wants masks of 0 and one other value elsewhere.
-        mask_value: mask values equal to it are the object; None as for `mask_threshold`.
+        mask_value: mask values equal to it are the object; None as for ``mask_threshold``.
         mask_suffix: what the masks' names have behind the images'; None keeps the training's.
         slices: axis of a volume's slices; None keeps the training's.
-        patients, volumes: regular expressions that name the patient, the volume in a file's name;
-            None keeps the training's where they find something in every name.
+        patients: a regular expression that names the patient in a file's name; None keeps the
+            training's where it finds something in every name.
+        volumes: likewise the volume.
         out: folder for metrics.json, per_image.csv and predictions/; None writes to
-            `RUN/evaluation/<data>-<split>`, so the training's own metrics.json stays.
+            ``RUN/evaluation/<data>-<split>``, so the training's own metrics.json stays.
 
     Returns:
         The content of metrics.json.
 
     Raises:
-        UserError: no run, bad data, `out` is the run folder itself or holds the scores of other
+        UserError: no run, bad data, ``out`` is the run folder itself or holds the scores of other
             data.
     """
     config = Run(run).config()

@@ -1,4 +1,4 @@
-"""`accl sweep`: the paper's study of alpha (Figs. 11 to 13), and a search beyond the grid."""
+"""``accl sweep``: the paper's study of alpha (Figs. 11 to 13), and a search beyond the grid."""
 
 from __future__ import annotations
 
@@ -28,19 +28,24 @@ def sweep(
     jobs: int | None = None,
     command: str | None = None,
 ) -> Path:
-    """Trains `base.method` once for each alpha and seed; writes curve, panel, sweep.json and .md.
+    """Train ``base.method`` once for each alpha and seed; write curve, panel, sweep.json and .md.
+
+    Finished runs in ``OUT/runs`` are kept, interrupted ones go on.
 
     Args:
-        base: options of every run, with a `method` that has ACCL; `data=None` makes a phantom
-            set in `OUT/phantom`, `out` is the folder of the sweep.
+        base: options of every run, with a ``method`` that has ACCL; ``data=None`` makes a phantom
+            set in ``OUT/phantom``, ``out`` is the folder of the sweep.
         alphas: weights of ACCL; None takes the paper's candidates for the method, or a third
             of its own weight to three times of it.
         search: this many further alphas, proposed by Optuna from the validation DSC of those
-            before (needs `validation` above 0, so that no test image takes part in the choice);
-            kept in `OUT/optuna.db`.
-        seeds, jobs, command: as in `experiments.compare.compare`.
+            before (needs ``validation`` above 0, so that no test image takes part in the choice);
+            kept in ``OUT/optuna.db``.
+        seeds: as in :func:`~.compare.compare`.
+        jobs: as there.
+        command: as there.
 
-    Finished runs in `OUT/runs` are kept, interrupted ones go on. Returns the folder `base.out`.
+    Returns:
+        The folder ``base.out``.
 
     Raises:
         UserError: bad options or data, or a run folder of other settings.
@@ -102,7 +107,7 @@ def _check_search(base: TrainConfig, search: int) -> None:
 
 
 def plan(base: TrainConfig, alphas: Sequence[float], seeds: Sequence[int]) -> list[TrainConfig]:
-    """One config for each alpha and seed, in `OUT/runs/<method>-alpha<alpha>-seed<k>`."""
+    """One config for each alpha and seed, in ``OUT/runs/<method>-alpha<alpha>-seed<k>``."""
     runs = Path(base.out) / "runs"
     return [
         base.replace(

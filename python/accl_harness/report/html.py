@@ -24,6 +24,7 @@ def page(title: str, lead: str, blocks: Iterable[Markup]) -> str:
 
 
 def heading(text: str) -> Markup:
+    """A heading over the blocks that follow."""
     return _block("heading", text)
 
 
@@ -40,6 +41,7 @@ def figure(path: Path | None, caption: str) -> Markup:
 
 
 def notes(items: Sequence[str]) -> Markup:
+    """A list of sentences."""
     return _block("notes", items)
 
 

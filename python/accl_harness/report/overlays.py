@@ -1,8 +1,8 @@
-"""Masks over images. Colours are of Okabe and Ito's palette, which readers with any form of colour
-blindness can tell apart.
+"""Masks over images.
 
-Of one object, what was found rightly is green, what was added is vermilion, what was missed is
-blue. Of several classes each has its colour, whatever the data, with which the prediction is
+Colours are of Okabe and Ito's palette, which readers with any form of colour blindness can tell
+apart. Of one object, what was found rightly is green, what was added is vermilion, what was missed
+is blue. Of several classes each has its colour, whatever the data, with which the prediction is
 tinted. White lines are the true contours.
 """
 
@@ -37,7 +37,7 @@ def overlay(
 ) -> np.ndarray:
     """The image with the masks tinted in; RGB float [H, W, 3] in 0 to 1.
 
-    Without `classes` right, added and missed pixels are told apart, with them the predicted
+    Without ``classes`` right, added and missed pixels are told apart, with them the predicted
     classes.
     """
     if classes is None:
@@ -56,7 +56,7 @@ def overlay(
 
 
 def draw_contours(axes, mask: np.ndarray, classes: int | None = None) -> None:
-    """Draws the outline of the object, or of each class, in white."""
+    """Draw the outline of the object, or of each class, in white."""
     height, width = np.shape(mask)
     for index in range(1, classes or 2):
         # A frame of zeros closes the contour of an object that touches the border.

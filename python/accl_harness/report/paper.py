@@ -81,7 +81,11 @@ ALPHA_STUDY = {
 
 
 def paper_row(name: str | None) -> dict[str, float]:
-    """DSC x100 by method of one row of Table 1; {} for None. Raises UserError otherwise."""
+    """DSC x100 by method of one row of Table 1; {} for None.
+
+    Raises:
+        UserError: no row of that name.
+    """
     if name is None:
         return {}
     if name not in TABLE_1:

@@ -1,4 +1,4 @@
-"""What `accl sweep` leaves behind: sweep.json, sweep.md, figures/ and report.html."""
+"""What ``accl sweep`` leaves behind: sweep.json, sweep.md, figures/ and report.html."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def write_sweep(
     search: Mapping | None = None,
     search_notes: Sequence[str] = (),
 ) -> None:
-    """Writes sweep.json, sweep.md, report.html and figures/ from the finished runs.
+    """Write sweep.json, sweep.md, report.html and figures/ from the finished runs.
 
     Args:
-        base: options that all runs share; `out` is the folder.
+        base: options that all runs share; ``out`` is the folder.
         configs: of the runs.
         results: alpha -> seed -> content of metrics.json.
         command: the command line, for the record.
@@ -98,7 +98,7 @@ def write_sweep(
 def draw(
     base: TrainConfig, configs: Sequence[TrainConfig], results: Results, dataset
 ) -> dict[str, Path | None]:
-    """Writes the sweep's figures and returns their paths by name, None for one that failed."""
+    """Write the sweep's figures and returns their paths by name, None for one that failed."""
     out, label = Path(base.out) / "figures", paper.METHOD_LABELS[base.method]
     folders = {(f"{config.alpha:g}", config.seed): Path(config.out) for config in configs}
     first = {alpha: min(runs) for alpha, runs in results.items()}

@@ -38,13 +38,13 @@ OF_CLASSES = (
 
 
 def build_table(results: Results) -> dict[str, dict]:
-    """Content of table.json: method -> `per_seed` (seed -> scores), `mean`, `spread`, `interval`.
+    """Content of table.json: what there is of each method that has a run.
 
-    `spread` is the sample standard deviation over the seeds (None for one seed), `interval` the
-    bootstrap 95 % interval of the mean DSC over the test images (or volumes, where the DSC is
-    theirs), the DSC of each averaged over the seeds first. Scores 0 to 1, undefined values None.
-    Runs with classes have `dsc_of` and the scores of each class too. Methods without a run are left
-    out.
+    ``per_seed`` (seed -> scores), ``mean``, ``spread`` (the sample standard deviation over the
+    seeds, None for one seed) and ``interval`` (the bootstrap 95 % interval of the mean DSC over the
+    test images, or volumes, where the DSC is theirs; the DSC of each averaged over the seeds
+    first). Scores 0 to 1, undefined values None. Runs with classes have ``dsc_of`` and the scores
+    of each class too.
     """
     table = {}
     for method, runs in results.items():
@@ -84,7 +84,7 @@ def unit_means(runs: Mapping[int, Metrics]) -> list[float]:
 
 
 def scored_units(metrics: Metrics) -> Mapping[str, Mapping[str, float]]:
-    """Name -> class -> DSC of the images, or volumes, whose mean is the run's `dsc`."""
+    """Name -> class -> DSC of the images, or volumes, whose mean is the run's ``dsc``."""
     if "dsc_of" not in metrics:
         return {name: {"1": dsc} for name, dsc in metrics["dsc_per_image"].items()}
     of_volumes = metrics["dsc_of"] == "volumes"
@@ -92,7 +92,7 @@ def scored_units(metrics: Metrics) -> Mapping[str, Mapping[str, float]]:
 
 
 def scored_unit(results: Results) -> str:
-    """What the `dsc` of runs on one data set is the mean over: `image` or `volume`."""
+    """What the ``dsc`` of runs on one data set is the mean over: ``image`` or ``volume``."""
     runs = [metrics for by_seed in results.values() for metrics in by_seed.values()]
     return "volume" if runs[0].get("dsc_of") == "volumes" else "image"
 
@@ -105,6 +105,7 @@ class Sheet:
     rows: list[list[str]]
 
     def markdown(self) -> str:
+        """The table in Markdown."""
         lines = ["| " + " | ".join(self.headings) + " |"]
         lines.append("|---" + "|---:" * (len(self.headings) - 1) + "|")
         lines += ["| " + " | ".join(row) + " |" for row in self.rows]
@@ -122,7 +123,7 @@ class Sheet:
 
 
 def number(value: float | None, spread_: float | None = None, *, scale=1.0, digits=1) -> str:
-    """`63.4 ± 1.2`, without a spread `63.4`, undefined `-`."""
+    """``63.4 ± 1.2``, without a spread ``63.4``, undefined ``-``."""
     if value is None:
         return "-"
     text = f"{scale * value:.{digits}f}"
@@ -135,7 +136,7 @@ def terminal_sheet(
     paper: Mapping[str, float],
     first: str = "Method",
 ) -> Sheet:
-    """The columns of `main_sheet` that fit on 80 characters and tell the story."""
+    """The columns of ``main_sheet`` that fit on 80 characters and tell the story."""
     full = main_sheet(table, labels, paper, first)
     wanted = (first, "DSC x100", "Paper", "Size", "HD95", "Minutes")
     if classes_of(table):
@@ -164,7 +165,7 @@ def main_sheet(
 ) -> Sheet:
     """Table 1's form: one row a method, DSC x100 next, the paper's column where it is known.
 
-    Of several classes each has a column of DSC. `first` heads the column of names: a sweep has a
+    Of several classes each has a column of DSC. ``first`` heads the column of names: a sweep has a
     row for each alpha.
     """
     unit, of = _distance_unit(table), _dsc_of(table)
@@ -268,7 +269,7 @@ def _interval(interval: Sequence[float] | None) -> str:
 
 
 def _defined_on(entry: Mapping, index: str | None = None) -> str:
-    """Says on how many images the distances (of a class) are defined where that is not all."""
+    """Say on how many images the distances (of a class) are defined where that is not all."""
     rows = entry["per_seed"].values()
     images = sum(row["images"] or 0 for row in rows)
     if index is None:
