@@ -222,7 +222,7 @@ def test_nested_options_and_switches_reach_their_place(folder, data):
         ("verify --steps 0", "steps must be at least 1, got 0"),
         ("bench --rounds 0", "rounds must be at least 1, got 0"),
         ("phantom new --seed -1", "seed: wanted 0 or more, got -1"),
-        ("train --preset tiny", "--preset must be one of small, paper, demo, got 'tiny'"),
+        ("train --preset tiny", "--preset must be one of small, paper, demo, scribble, got 'tiny'"),
         ("train --config nothing.yaml", "--config: nothing.yaml cannot be read"),
         ("train --out run", "data is missing: name the data set's folder with --data"),
         ("train --data nothing --out run", "nothing: no such folder"),
