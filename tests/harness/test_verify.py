@@ -17,7 +17,9 @@ def test_right_ops_pass(capsys):
     rows = verify(steps=2)
     assert all(row.passed for row in rows)
     table = capsys.readouterr().out
-    assert "2 training steps, float64" in table
+    for name in ("2 training steps, float64", "first training step, float32"):
+        assert [row.name for row in rows if row.name.startswith(name)] == [name, f"{name} C=3"]
+        assert table.count(name) == 2
     assert "FAILED" not in table
 
 
@@ -63,6 +65,26 @@ def test_wrong_gradient_fails_in_the_op_and_in_lockstep(monkeypatch):
     assert [row.name for row in failed] == ["segmentation_head C=1", "segmentation_head C=3"]
     assert failed[0].values["value"] < 1e-12 < 1e-7 < failed[0].values["gradient"]
     assert not lockstep(2, "64", "cpu", accl_ext, accl_ext.reference).passed
+
+
+def test_an_error_of_several_classes_alone_is_found_in_their_training(monkeypatch):
+    right = accl_ext.segmentation_head
+
+    def wrong(logits, *arguments, **options):
+        given = logits if logits.shape[1] == 1 else WrongGradient.apply(logits)
+        return right(given, *arguments, **options)
+
+    monkeypatch.setattr(accl_ext, "segmentation_head", wrong)
+    assert lockstep(1, "64", "cpu", accl_ext, accl_ext.reference).passed
+    assert not lockstep(1, "64", "cpu", accl_ext, accl_ext.reference, classes=3).passed
+
+
+def test_bench_times_several_classes(capsys):
+    rows = bench(size=32, width=2, rounds=1, classes=4)
+    assert "1 x 32 x 32, 4 classes, float32" in capsys.readouterr().out
+    assert [row["backend"] for row in rows[-2:]] == ["reference", "fused"]
+    with pytest.raises(UserError, match=r"classes must be at least 2, .* got 1"):
+        bench(classes=1)
 
 
 def test_missing_second_derivative_fails():
