@@ -149,19 +149,27 @@ _OF_ACCL = (
     "criterion",
     "discriminator_scale",
 )
+_OF_UNET = ("depth", "dropout", "pad", "test_norm")
 
 
 def refuse_idle_options(config: TrainConfig) -> None:
-    """Refuse options of ACCL with a method that has none; ``alpha`` turns it on for any.
+    """Refuse options of ACCL with a method that has none; ``alpha`` turns it on for any. And those
+    of the U-Net with another network.
 
     ``references`` count for the size prior and the CRF's default weight as well.
 
     Raises:
         UserError: naming the option.
     """
+    preset = make_config(config.preset)
+    for name in _OF_UNET if config.network != "unet" else ():
+        if getattr(config, name) != getattr(preset, name):
+            raise UserError(
+                f"{name} is the U-Net's, and network is {config.network}; leave it out, "
+                "network_options has what the network takes"
+            )
     if config.table_row.accl or config.alpha is not None:
         return
-    preset = make_config(config.preset)
     for name in _OF_ACCL:
         if name == "references" and config.uses_references:
             continue

@@ -121,6 +121,8 @@ class NetworkOptions:
     def check(self) -> None:
         """Refuse values that no network has; raises UserError."""
         at_least_1(self, "width")
+        known = self.network == "unet" or self.network.startswith("monai:")
+        require(known, self, "network", "unet or monai:NAME, such as monai:BasicUNet")
         if self.network == "unet" and self.network_options:
             raise UserError("network_options go with network monai:NAME, the U-Net has its own")
         require(0 <= self.dropout < 1, self, "dropout", "0 to below 1")

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from ..errors import UserError
 from .of_monai import PREFIX, build_monai
 from .unet import build_unet
 
@@ -22,9 +21,4 @@ def build_generator(config: TrainConfig) -> nn.Module:
     """
     if config.network.startswith(PREFIX):
         return build_monai(config)
-    if config.network != "unet":
-        raise UserError(
-            f"network must be unet or {PREFIX}NAME, such as {PREFIX}BasicUNet, got "
-            f"{config.network!r}"
-        )
     return build_unet(config)

@@ -38,12 +38,16 @@ class MonaiNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, 1, H, W] in [-1, 1] to logits [B, C, H, W]."""
+        return self.first_output(images) + self.bias.view(-1, 1, 1)
+
+    def first_output(self, images: Tensor) -> Tensor:
+        """What the network itself gives."""
         logits = self.network(images)
         if isinstance(logits, list | tuple):
             logits = logits[0]
         if logits.dim() == 5:  # DynUNet stacks its outputs [B, n, C, H, W]
             logits = logits[:, 0]
-        return logits + self.bias.view(-1, 1, 1)
+        return logits
 
 
 def build_monai(config: TrainConfig) -> MonaiNetwork:
@@ -72,7 +76,7 @@ def build_monai(config: TrainConfig) -> MonaiNetwork:
         )
         network.eval()
         with torch.no_grad():
-            logits = network(torch.zeros(1, 1, config.size, config.size))
+            logits = network.first_output(torch.zeros(1, 1, config.size, config.size))
     except UserError:
         raise
     except Exception as error:  # each network has its own words for what it cannot do
