@@ -108,10 +108,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "alpha_scale": 10.0,
     },
     "scribble": {
-        "epochs": 40,
-        "batch_size": 12,
+        "epochs": 36,
+        "batch_size": 6,
         "lr": 1e-3,
-        "image_moves": ImageMoves(shift=0.05, flip=True, rotation=20.0, scale=1.1),
+        "test_norm": "running",
+        "image_moves": ImageMoves(shift=0.05, flip=True, rotation=20.0, scale=1.1, grey=0.1),
+        "checkpoint_every": 4,
     },
 }
 """What each preset changes of :class:`TrainConfig`'s defaults (those are preset ``small``).
