@@ -242,7 +242,7 @@ def check_label_values(invalid: Tensor, classes: int, ignore_index: int) -> None
 
 
 def validate_labels(labels: Tensor, num_classes: int, *, ignore_index: int = 255) -> None:
-    """Raises if a label is neither a class nor ``ignore_index``.
+    """Look whether a label is neither a class nor ``ignore_index``.
 
     The ops raise by themselves on CPU; on CUDA, where looking at values synchronises, they turn
     the loss into NaN instead, and this function is the check on demand.

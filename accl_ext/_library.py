@@ -33,8 +33,11 @@ class _NotLoadable(Exception):
 
 
 def _folder() -> Path:
-    """The folder that holds the binary: this package's own, or that of the installed accl_ext when
-    these sources run in place (a clone first on ``sys.path``) and were not built here."""
+    """The folder that holds the binary.
+
+    This package's own, or that of the installed accl_ext when these sources run in place (a clone
+    first on ``sys.path``) and were not built here.
+    """
     own = Path(__file__).parent
     candidates = [own, *(Path(entry or ".") / own.name for entry in sys.path)]
     for folder in candidates:
@@ -51,8 +54,10 @@ def _minor(version: str) -> str:
 
 
 def _contract() -> str | None:
-    """The digest of the schemas and of the kernels' contract in the sources that this file belongs
-    to; None where there are none: an installed package comes with the binary of its own build."""
+    """The digest of the schemas and of the kernels' contract in the sources that this file is of.
+
+    None where there are none: an installed package comes with the binary of its own build.
+    """
     sources = [Path(__file__).parents[1] / name for name in _CONTRACT]
     if not all(source.is_file() for source in sources):
         return None
@@ -114,16 +119,21 @@ def _load() -> tuple[Callable[[], dict] | None, str | None]:
 
 
 def load() -> str | None:
-    """Loads the operators, once. Returns None, or the reason why they cannot be loaded.
+    """Load the operators, once.
 
     A library that is there but does not fit (built for another torch or Python, or broken) also
     gives a ``RuntimeWarning``, the first time.
+
+    Returns:
+        None, or the reason why they cannot be loaded.
     """
     return _load()[1]
 
 
 def build_info() -> dict:
-    """What was built: ``version``, ``contract`` (digest of schemas and kernels' contract),
+    """What was built, and whether it is loaded.
+
+    ``version``, ``contract`` (digest of schemas and kernels' contract),
     ``git_revision``, ``torch``, ``python``, ``compiler``, ``cxx_standard``, ``build_type``,
     ``instruction_sets`` (built), ``instruction_set`` (that this processor runs), ``cuda`` (the
     toolkit's version; None: a CPU build), ``cuda_driver`` (the lowest NVIDIA driver that runs the

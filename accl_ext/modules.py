@@ -114,8 +114,9 @@ class ACCLDiscriminatorLoss(_Options):
 
 
 class PartialCrossEntropyLoss(_Options):
-    """:func:`accl_ext.partial_cross_entropy` as a module: ``loss(logits, labels)`` or
-    ``loss(logits, labels, pixel_weight)``.
+    """:func:`accl_ext.partial_cross_entropy` as a module.
+
+    ``loss(logits, labels)`` or ``loss(logits, labels, pixel_weight)``.
 
     Args:
         ignore_index: the label of unlabelled pixels.
@@ -146,8 +147,9 @@ class PartialCrossEntropyLoss(_Options):
 
 
 class SizePenalty(_Options):
-    """:func:`accl_ext.size_penalty` as a module: ``penalty(logits)`` with the bounds given here, or
-    ``penalty(logits, bounds)``.
+    """:func:`accl_ext.size_penalty` as a module.
+
+    ``penalty(logits)`` with the bounds given here, or ``penalty(logits, bounds)``.
 
     Args:
         bounds: lower and upper bound of the soft size in pixels: a pair of numbers, or a tensor
@@ -181,8 +183,10 @@ class SizePenalty(_Options):
 
 
 class SegmentationHead(_Options):
-    """:func:`accl_ext.segmentation_head` as a module: ``head(logits, labels)`` with the bounds
-    given here, or ``head(logits, labels, bounds)``, both also with ``pixel_weight=``.
+    """:func:`accl_ext.segmentation_head` as a module.
+
+    ``head(logits, labels)`` with the bounds given here, or ``head(logits, labels, bounds)``, both
+    also with ``pixel_weight=``.
 
     Args:
         bounds: as in :class:`SizePenalty`; None gives a ``size_penalty`` of 0.
@@ -224,7 +228,9 @@ class SegmentationHead(_Options):
 
 
 class GatedCRFLoss(_Options):
-    """:func:`accl_ext.gated_crf_loss` as a module: ``loss(probabilities, image)``, or
+    """:func:`accl_ext.gated_crf_loss` as a module.
+
+    ``loss(probabilities, image)``, or
     ``loss(probabilities, image, source_mask, destination_mask)``.
 
     Args:

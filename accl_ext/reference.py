@@ -259,8 +259,10 @@ def _cross_entropy(rows: Tensor, code: Tensor) -> Tensor:
 def _smoothed_cross_entropy(
     rows: Tensor, code: Tensor, weight: Tensor | None, smoothing: float
 ) -> Tensor:
-    """(1 - e) w_y (-log p_y) + e / K sum_c w_c (-log p_c), [B, N]; one class counts as two (K = 2)
-    of logits 0 and z."""
+    """(1 - e) w_y (-log p_y) + e / K sum_c w_c (-log p_c), [B, N].
+
+    One class counts as two (K = 2) of logits 0 and z.
+    """
     if rows.shape[1] == 1:
         losses = torch.cat([_softplus(rows), _softplus(-rows)], 1)
     else:

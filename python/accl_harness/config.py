@@ -135,7 +135,11 @@ def default_preset(classes: int | None) -> str:
 
 
 def make_config(preset: str | None = None, **options: Any) -> TrainConfig:
-    """The config of a preset with some options set; None: by the number of classes."""
+    """The config of a preset with some options set; None: by the number of classes.
+
+    Raises:
+        UserError: no preset of that name.
+    """
     preset = preset or default_preset(options.get("classes"))
     if preset not in PRESETS:
         raise UserError(f"preset must be one of {', '.join(PRESETS)}, got '{preset}'")

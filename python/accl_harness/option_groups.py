@@ -80,7 +80,11 @@ class DataOptions:
     """Random moves of the training images with their labels and reference masks."""
 
     def check(self) -> None:
-        """Refuse values that no data set has; raises UserError."""
+        """Refuse values that no data set has.
+
+        Raises:
+            UserError: naming the option.
+        """
         at_least_1(self, "size")
         require(0 <= self.validation < 1, self, "validation", "0 to below 1")
         require(self.limit is None or self.limit >= 1, self, "limit", "at least 1")
@@ -119,7 +123,11 @@ class NetworkOptions:
     """Images are padded inside the network where the depth cannot halve the size."""
 
     def check(self) -> None:
-        """Refuse values that no network has; raises UserError."""
+        """Refuse values that no network has.
+
+        Raises:
+            UserError: naming the option.
+        """
         at_least_1(self, "width")
         known = self.network == "unet" or self.network.startswith("monai:")
         require(known, self, "network", "unet or monai:NAME, such as monai:BasicUNet")
@@ -154,7 +162,11 @@ class OptimisationOptions:
     """Adam's running means of gradients and of their squares decay by these factors a step."""
 
     def check(self) -> None:
-        """Refuse values that no training can use; raises UserError."""
+        """Refuse values that no training can use.
+
+        Raises:
+            UserError: naming the option.
+        """
         at_least_1(self, "epochs", "batch_size")
         require(0 < self.lr < math.inf, self, "lr", "above 0")
         require(self.d_lr is None or 0 < self.d_lr < math.inf, self, "d_lr", "above 0")
@@ -208,7 +220,11 @@ class ObjectiveOptions:
     """Objective: gated CRF; --crf W is short for --crf.weight W."""
 
     def check(self) -> None:
-        """Refuse values that no objective has; raises UserError."""
+        """Refuse values that no objective has.
+
+        Raises:
+            UserError: naming the option.
+        """
         if self.method not in METHODS:
             raise UserError(f"method must be one of {', '.join(METHODS)}, got '{self.method}'")
         weights = ("alpha", "alpha_scale", "size_weight", "size_prior", "size_balance")
@@ -256,7 +272,11 @@ class RunOptions:
     installed."""
 
     def check(self) -> None:
-        """Refuse values that no run can use; raises UserError."""
+        """Refuse values that no run can use.
+
+        Raises:
+            UserError: naming the option.
+        """
         at_least_1(self, "devices", "checkpoint_every")
         require(self.seed >= 0, self, "seed", "0 or more")
         if self.tensorboard:
@@ -276,7 +296,11 @@ class WeakLabelOptions:
     """Weak labels."""
 
     def check(self) -> None:
-        """Refuse values that no weak labels have; raises UserError."""
+        """Refuse values that no weak labels have.
+
+        Raises:
+            UserError: naming the option.
+        """
         self.weak.check()
 
 
@@ -288,7 +312,11 @@ class ReferenceMaskOptions:
     """Reference masks of the discriminator."""
 
     def check(self) -> None:
-        """Refuse values that no reference masks have; raises UserError."""
+        """Refuse values that no reference masks have.
+
+        Raises:
+            UserError: naming the option.
+        """
         self.references.mask_bank.check()
 
 
@@ -305,12 +333,20 @@ GROUPS = (
 
 
 def require(holds: bool, options: Any, name: str, wanted: str) -> None:
-    """Raise a UserError that names the option, what was wanted and what came."""
+    """Refuse an option that does not hold.
+
+    Raises:
+        UserError: naming the option, what was wanted and what came.
+    """
     if not holds:
         raise UserError(f"{name} must be {wanted}, got {getattr(options, name)}")
 
 
 def at_least_1(options: Any, *names: str) -> None:
-    """Raise a UserError for the first of these options that is below 1."""
+    """Refuse the first of these options that is below 1.
+
+    Raises:
+        UserError: naming it.
+    """
     for name in names:
         require(getattr(options, name) >= 1, options, name, "at least 1")

@@ -60,6 +60,7 @@ class Deviation:
     @property
     def passed(self) -> bool:
         # A NaN compares as False and so fails.
+        """Whether nothing deviates by more than the tolerance."""
         return all(value <= self.tolerance for value in self.values.values())
 
 

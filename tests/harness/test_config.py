@@ -36,7 +36,9 @@ def test_options_win_over_the_preset():
 
 
 def test_unknown_preset_is_refused():
-    with pytest.raises(UserError, match="preset must be one of small, paper, demo, scribble, got 'tiny'"):
+    with pytest.raises(
+        UserError, match="preset must be one of small, paper, demo, scribble, got 'tiny'"
+    ):
         make_config("tiny")
 
 

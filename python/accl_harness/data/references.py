@@ -43,6 +43,7 @@ class ReferenceBank:
         return len(self.masks)
 
     def to(self, device: torch.device | str) -> ReferenceBank:
+        """The same bank on another device."""
         return ReferenceBank(self.masks.to(device), self.matched, self.foregrounds)
 
     def draw(self, indices: Tensor, generator: torch.Generator) -> Tensor:
@@ -73,14 +74,15 @@ def make_bank(
     n: int = 200,
     seed: int = 0,
 ) -> ReferenceBank:
-    """The bank of reference masks for a training set.
+    """The bank of reference masks for a training set; the options are those of ``references``.
 
-    - ``own_weak``: the image's own weak mask, unlabelled = 0 (partial ACCL).
-    - ``unpaired``: a mask of the training set, drawn anew each step, whatever the image.
-    - ``paired``: the image's own mask.
-    - ``folder``: any masks in ``folder`` (default: ``references/`` beside the images).
-    - ``augmented``: ``n`` masks made by :func:`~.mask_bank.make_masks` from those in ``folder``,
-      or from ``painted`` masks of the training set (chosen by ``seed``; the others stay unseen).
+    - kind ``own_weak``: the image's own weak mask, unlabelled = 0 (partial ACCL).
+    - kind ``unpaired``: a mask of the training set, drawn anew each step, whatever the image.
+    - kind ``paired``: the image's own mask.
+    - kind ``folder``: any masks in ``folder`` (default: ``references/`` beside the images).
+    - kind ``augmented``: ``n`` masks made by :func:`~.mask_bank.make_masks` from those in
+      ``folder``, or from ``painted`` masks of the training set (chosen by ``seed``; the others stay
+      unseen).
 
     Raises:
         UserError: unknown kind, or masks, labels or folder that the kind needs are missing.
@@ -119,10 +121,9 @@ def make_bank(
 
 
 def soften(masks: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of floating masks [b, K, H, W], each map by itself; standard deviation in
-    pixels.
+    """Gaussian blur of floating masks [b, K, H, W], each map by itself.
 
-    Over the border the outermost values go on.
+    The standard deviation ``sigma`` is in pixels. Over the border the outermost values go on.
     """
     if sigma == 0:
         return masks
@@ -148,11 +149,20 @@ def read_masks(
 ) -> dict[str, np.ndarray]:
     """Masks of a folder (or of one file), uint8 [H, W] {0, 1} at their own size, by name.
 
-    With ``classes`` they hold class indices below this number.
-
     Volumes are sliced (``stem_z012``); masks without an object are left out, since a reference
-    shows one. ``binary_too``: where no file holds ``mask_value``, take masks of 0 and one other
-    value, as ``accl references`` writes them. UserError if none is left.
+    shows one.
+
+    Args:
+        source: the folder or file.
+        mask_threshold: the object is where a mask exceeds it.
+        mask_value: the object is where a mask equals it.
+        slices: the axis of a volume's slices.
+        classes: the masks hold class indices below this number, and so do those returned.
+        binary_too: where no file holds ``mask_value``, take masks of 0 and one other value, as
+            ``accl references`` writes them.
+
+    Raises:
+        UserError: no mask with an object, or masks that cannot be read.
     """
     source = Path(source)
     paths = {name_of(source): source} if source.is_file() else list_files(source, "masks")
@@ -190,8 +200,11 @@ def write_references(
 ) -> dict[str, object]:
     """``accl references MASKS OUT``: a bank of ``n`` PNG masks from a folder or file of masks.
 
-    Beside them ``manifest.json`` keeps seed, ranges and what was drawn for each mask. Returns a
-    report: ``count``, ``painted`` (masks used), and the smallest, median and largest ``pixels``.
+    Beside them ``manifest.json`` keeps seed, ranges and what was drawn for each mask.
+
+    Returns:
+        A report: ``count``, ``painted`` (masks used), and the smallest, median and largest
+        ``pixels``.
     """
     painted = read_masks(masks, mask_threshold, mask_value, slices)
     refuse_full(out)

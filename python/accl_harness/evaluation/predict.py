@@ -20,14 +20,14 @@ CHUNK = 16
 
 
 def predict_masks(run, dataset) -> Iterator[np.ndarray]:
-    """Yields the predicted mask of each image of `dataset`, uint8 class indices at its own size.
+    """Yields the predicted mask of each image of ``dataset``, uint8 class indices at its own size.
 
     Probabilities are resized bilinearly to the full size, then cut at 0.5; with classes the
     highest one decides.
 
     Args:
-        run: a `training.TrainedRun`.
-        dataset: a `data.Dataset`; masks are not needed.
+        run: a ``training.TrainedRun``.
+        dataset: a ``data.Dataset``; masks are not needed.
     """
     for start in range(0, len(dataset.names), CHUNK):
         probabilities = predict_probabilities(run, dataset.images[start : start + CHUNK]).float()
@@ -38,12 +38,15 @@ def predict_masks(run, dataset) -> Iterator[np.ndarray]:
 
 
 def write_predictions(dataset, masks: list[np.ndarray], out: Path) -> list[Path]:
-    """Writes `masks` under `out`, one file an input file, in the input's format and geometry.
+    """Write ``masks`` under ``out``, one file an input file, in the input's format and geometry.
 
     Where the data set has classes the files hold the class indices as they are, else the object is
     255 in pictures and 1 elsewhere. A JPEG's or GIF's mask becomes a PNG (JPEG would blur it, GIF
     renumber it). The slices of a volume go back into one volume of the input's shape; where only
-    some of its slices were in the data set the rest is background. Returns the files written.
+    some of its slices were in the data set the rest is background.
+
+    Returns:
+        The files written.
     """
     out.mkdir(parents=True, exist_ok=True)
     write = write_mask if dataset.classes is None else write_labels
@@ -67,7 +70,7 @@ def write_predictions(dataset, masks: list[np.ndarray], out: Path) -> list[Path]
 
 
 def read_prediction(dataset, index: int, folder: Path) -> np.ndarray:
-    """The mask of image `index` that `write_predictions` left in `folder`; uint8 class indices."""
+    """The mask that :func:`write_predictions` left in ``folder``: uint8 class indices."""
     source = dataset.sources[index]
     if source is None:
         file = read_image(folder / f"{dataset.names[index]}.png", "mask")
@@ -87,7 +90,7 @@ def predict(
     slices: Slices | None = None,
     draw: Callable[..., None] | None = None,
 ) -> list[Path]:
-    """`accl predict`: writes a mask for every image in the folder `images` into `out`.
+    """``accl predict``: writes a mask for every image in the folder ``images`` into ``out``.
 
     Args:
         run: run folder of a finished or interrupted training.
@@ -98,7 +101,7 @@ def predict(
         draw: called with the data set and the masks at the end, to make pictures of them.
 
     Raises:
-        UserError: no run, no readable image, or `out` holds something already.
+        UserError: no run, no readable image, or ``out`` holds something already.
     """
     run, images, out = Path(run), Path(images), Path(out).resolve()
     refuse_full(out)

@@ -1,5 +1,7 @@
-"""The segmentation network G and the discriminator D of pix2pix, as the paper uses them, and
-other networks in G's place."""
+"""The segmentation network G and the discriminator D.
+
+They are pix2pix's, as the paper uses them; other networks can take G's place.
+"""
 
 from .generator import build_generator
 from .patchgan import PatchGAN, build_discriminator

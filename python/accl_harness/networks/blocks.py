@@ -88,7 +88,11 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 def norm_layers(norm: str, channels: int) -> list[nn.Module]:
-    """The norm after a convolution, as a list to splice in (empty for ``none``)."""
+    """The norm after a convolution, as a list to splice in (empty for ``none``).
+
+    Raises:
+        ValueError: no norm of that name.
+    """
     if norm == "batch":
         return [BatchNorm(channels)]
     if norm == "instance":

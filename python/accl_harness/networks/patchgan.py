@@ -41,8 +41,7 @@ class PatchGAN(nn.Module):
         initialise(self)
 
     def forward(self, images: Tensor, masks: Tensor) -> Tensor:
-        """Images [B, 1, H, W] and masks (or probabilities) [B, maps, H, W] to patch scores
-        [B, 1, h, w]."""
+        """Patch scores [B, 1, h, w] of images [B, 1, H, W] with masks [B, maps, H, W]."""
         return self.layers(torch.cat((images, masks), 1) if self.conditional else masks)
 
 

@@ -128,7 +128,11 @@ def depth_for(size: int) -> int:
 
 
 def check_size(size: int, depth: int) -> None:
-    """Refuse a size that ``depth`` halvings do not divide."""
+    """Refuse a size that ``depth`` halvings do not divide.
+
+    Raises:
+        UserError: naming the sizes that can be halved so often.
+    """
     if size % 2**depth:
         sizes = " or ".join(str(s) for s in sizes_that_work(size, depth))
         shallower = "a smaller depth, " if depth > MIN_DEPTH else ""

@@ -42,14 +42,17 @@ def training_curves(
     colours: Mapping[str, str] | None = None,
     title: str = "",
 ) -> Path | None:
-    """Writes a grid of curves over the epochs, one line a run, one colour a method.
+    """Write a grid of curves over the epochs, one line a run, one colour a method.
 
     Args:
-        runs: method -> for each seed the rows of its metrics.csv (see `run.Run.curves`).
+        runs: method -> for each seed the rows of its metrics.csv (see ``run.Run.curves``).
         path: PNG to write.
-        labels, colours: for the legend, by method.
+        labels: for the legend, by method.
+        colours: likewise.
+        title: heading of the figure.
 
-    Returns `path`, or None where no run has a row yet.
+    Returns:
+        ``path``, or None where no run has a row yet.
     """
     labels, colours = labels or {}, colours or METHOD_COLOURS
     runs = {method: [rows for rows in seeds if rows] for method, seeds in runs.items()}
@@ -123,13 +126,17 @@ def score_plot(
     of: str = "image",
     title: str = "",
 ) -> Path:
-    """Writes the DSC of every test image (or volume) by method, with each seed's mean.
+    """Write the DSC of every test image (or volume) by method, with each seed's mean.
 
     Args:
         dsc: method -> for each seed, name -> class -> DSC (0 to 1). Of several classes each has a
             column in its colour, of one alone the column has the method's.
+        path: PNG to write.
+        labels: method -> its name.
+        colours: method -> its colour.
         beside: method -> the paper's DSC x100, drawn as a diamond.
         of: what a dot is: an image or a volume.
+        title: heading of the figure.
     """
     classes = list(next(iter(next(iter(dsc.values()))[0].values())))
     with style():
@@ -176,12 +183,14 @@ def alpha_curve(
     beside: Mapping[float, float] | None = None,
     title: str = "",
 ) -> Path:
-    """Writes DSC and size ratio against alpha, the curve under the paper's Figs. 11 to 13.
+    """Write DSC and size ratio against alpha, the curve under the paper's Figs. 11 to 13.
 
     Args:
         points: alpha -> for each seed (DSC 0 to 1, size ratio or None).
+        path: PNG to write.
         colour: of the method.
         beside: alpha -> the paper's DSC x100.
+        title: heading of the figure.
     """
     alphas = sorted(points)
     with style():
@@ -218,7 +227,7 @@ def alpha_curve(
 
 
 def _apart(alphas: Sequence[float]) -> list[float]:
-    """Those of `alphas`, the first ones first, whose labels fit beside each other on a log axis."""
+    """Those of ``alphas``, the first ones first, whose labels fit beside each other."""
     width = max(np.log10(max(alphas) / min(alphas)), 1e-9)
     kept: list[float] = []
     for alpha in alphas:

@@ -1,4 +1,4 @@
-"""What `accl compare` leaves behind: table.json, table.md, figures/ and report.html."""
+"""What ``accl compare`` leaves behind: table.json, table.md, figures/ and report.html."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def write_comparison(
     paper_row: str | None,
     command: str,
 ) -> None:
-    """Writes everything under `out` from the finished runs; `results` may lack some runs."""
+    """Write everything under ``out`` from the finished runs; ``results`` may lack some runs."""
     write_json(out / "table.json", table)
     results = {method: runs for method, runs in results.items() if runs}
     folders = {
@@ -117,7 +117,7 @@ def draw(
     dataset,
     beside: Mapping[str, float],
 ) -> dict[str, Path | None]:
-    """Writes the comparison's figures and returns their paths by name, None for one that failed."""
+    """Write the comparison's figures and returns their paths by name, None for one that failed."""
     labels = {method: paper.METHOD_LABELS[method] for method in results}
     first = {method: min(runs) for method, runs in results.items()}
     dsc = {method: results[method][seed]["dsc_per_image"] for method, seed in first.items()}
@@ -162,8 +162,9 @@ def make_case(
     """A row of a panel from the masks that runs have written.
 
     Args:
-        name: of an image of `dataset`.
-        folders: column -> the run's `predictions` folder.
+        dataset: of the images, with masks.
+        name: of an image of it.
+        folders: column -> the run's ``predictions`` folder.
         dsc: column -> image name -> DSC.
     """
     index = dataset.names.index(name)

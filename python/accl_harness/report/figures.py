@@ -90,10 +90,11 @@ class Case:
 
 
 def select_cases(dsc: Mapping[str, Mapping[str, float]], count: int) -> list[str]:
-    """Names of `count` images to show: the worst first, then an even spread up to the best.
+    """Names of ``count`` images to show: the worst first, then an even spread up to the best.
 
     Args:
         dsc: method -> image name -> DSC. An image's rank is its mean over the methods.
+        count: so many names, or all where there are fewer.
     """
     names = list(next(iter(dsc.values())))
     ranked = sorted(names, key=lambda name: np.mean([scores[name] for scores in dsc.values()]))
@@ -102,7 +103,7 @@ def select_cases(dsc: Mapping[str, Mapping[str, float]], count: int) -> list[str
 
 
 def worst_cases(scores: Mapping[str, float], count: int) -> list[str]:
-    """Names of the `count` images with the lowest DSC, the worst first."""
+    """Names of the ``count`` images with the lowest DSC, the worst first."""
     return sorted(scores, key=lambda name: (scores[name], name))[:count]
 
 
@@ -114,16 +115,17 @@ def panel(
     title: str = "",
     colours: Mapping[str, str] | None = None,
 ) -> Path:
-    """Writes a panel: a row for each case; image, true mask, then one column a network.
+    """Write a panel: a row for each case; image, true mask, then one column a network.
 
     Args:
         cases: the rows, in order.
-        columns: key in `Case.predictions` -> heading.
+        columns: key in ``Case.predictions`` -> heading.
         path: PNG to write.
         title: heading of the figure.
         colours: column key -> colour of its heading.
 
-    Returns `path`.
+    Returns:
+        ``path``.
     """
     with style(**{"axes.grid": False}):
         shape = len(cases), 2 + len(columns)
@@ -163,12 +165,16 @@ def worst_page(
     *,
     colours: Mapping[str, str] = METHOD_COLOURS,
 ) -> Path:
-    """Writes each method's worst images, the worst on the left; a row for each method.
+    """Write each method's worst images, the worst on the left; a row for each method.
 
     Args:
         worst: method -> cases, each with that method's prediction and DSC.
         labels: method -> its name at the row.
-        path: PNG to write. Returns it.
+        path: PNG to write.
+        colours: method -> colour of its name.
+
+    Returns:
+        ``path``.
     """
     with style(**{"axes.grid": False}):
         columns = max(len(cases) for cases in worst.values())
@@ -193,7 +199,7 @@ def worst_page(
 def prediction_page(
     image: np.ndarray, mask: np.ndarray, path: Path, *, classes: int | None = None, title: str = ""
 ) -> Path:
-    """Writes an image beside its predicted mask; returns `path`.
+    """Write an image beside its predicted mask; returns ``path``.
 
     Args:
         image: [H, W] of any real dtype.

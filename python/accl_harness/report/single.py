@@ -16,7 +16,7 @@ WORST = 6
 
 
 def draw_run(out: Path, metrics: Mapping, dataset, masks: Sequence[np.ndarray]) -> None:
-    """Writes `figures/worst.png`, and `figures/curves.png` where `out` holds a metrics.csv.
+    """Write ``figures/worst.png``, and ``figures/curves.png`` where ``out`` holds a metrics.csv.
 
     A figure that cannot be drawn is left out with a warning.
 
@@ -35,7 +35,7 @@ def draw_run(out: Path, metrics: Mapping, dataset, masks: Sequence[np.ndarray]) 
 
 
 def worst_panel(path: Path, metrics: Mapping, dataset, masks: Sequence[np.ndarray]) -> Path:
-    """Writes the images with the lowest DSC, the worst first; arguments as in `draw_run`."""
+    """Write the images with the lowest DSC, the worst first; arguments as in ``draw_run``."""
     method, dsc = metrics["method"], metrics["dsc_per_image"]
     label = METHOD_LABELS[method]
     cases = []
@@ -49,7 +49,7 @@ def worst_panel(path: Path, metrics: Mapping, dataset, masks: Sequence[np.ndarra
 
 
 def draw_predictions(out: Path, dataset, masks: Sequence[np.ndarray]) -> None:
-    """Writes for each image of `dataset` a PNG of it and of its predicted mask, named after it.
+    """Write for each image of ``dataset`` a PNG of it and of its predicted mask, named after it.
 
     Args:
         out: folder for them.

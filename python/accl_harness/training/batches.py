@@ -31,7 +31,11 @@ def stream_seed(seed: int, stream: str, epoch: int = 0) -> int:
 
 
 def data_term_labels(kind: Labels, weak: Tensor, masks: Tensor | None) -> Tensor:
-    """Labels of the cross-entropy, uint8 [n, H, W], see :class:`~accl_harness.methods.Method`."""
+    """Labels of the cross-entropy, uint8 [n, H, W], see :class:`~accl_harness.methods.Method`.
+
+    Raises:
+        UserError: full supervision, and the data set has no masks.
+    """
     if kind == "full":
         if masks is None:
             raise UserError("full supervision needs masks, the data set has weak labels alone")

@@ -75,6 +75,7 @@ class Curves:
             self._writer.flush()
 
     def close(self) -> None:
+        """Write what TensorBoard still holds back."""
         if self._writer is not None:
             with self._tensorboard():
                 self._writer.close()

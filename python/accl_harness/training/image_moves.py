@@ -1,9 +1,8 @@
-"""Random changes of the training images: one affine map an image (shift, flip, rotation, scale),
-and other grey values.
+"""Random changes of the training images: one affine map an image, and other grey values.
 
-What belongs to an image moves with it. A network knows the place of a pixel (zero padding), and
-where the objects lie at one place it can meet a few labels with one shape for all images; moved
-images deny it that.
+The map shifts, mirrors, turns and scales. What belongs to an image moves with it. A network knows
+the place of a pixel (zero padding), and where the objects lie at one place it can meet a few labels
+with one shape for all images; moved images deny it that.
 """
 
 from __future__ import annotations
@@ -34,9 +33,12 @@ def draw_moves(ranges: ImageMoves, count: int, generator: torch.Generator) -> Te
 
 
 def move(values: Tensor, moves: Tensor, *, smooth: bool) -> Tensor:
-    """``values`` [b, H, W] or [b, 1, H, W] of any dtype, moved; the border's values go on outside.
+    """``values`` moved; the border's values go on outside.
 
-    ``smooth``: bilinear, for images; else the nearest value, for labels and masks.
+    Args:
+        values: [b, H, W] or [b, maps, H, W] of any dtype.
+        moves: affine maps [b, 2, 3] of :func:`draw_moves`.
+        smooth: bilinear, for images; else the nearest value, for labels and masks.
     """
     planes = values if values.dim() == 4 else values.unsqueeze(1)
     grid = F.affine_grid(moves.to(planes.device), list(planes.shape), align_corners=False)

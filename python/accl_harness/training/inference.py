@@ -66,11 +66,11 @@ def load_run(run: Path, device: str | torch.device | None = None) -> TrainedRun:
 
 @torch.no_grad()
 def predict_probabilities(run: TrainedRun, images: Tensor) -> Tensor:
-    """Probabilities [n, C, s, s] float32 of images [n, 1, s, s]: of the foreground where the
-    network gives one logit, else of each class.
+    """Probabilities [n, C, s, s] float32 of images [n, 1, s, s].
 
-    Computed in the type of the weights, never in mixed precision. Each image is predicted as if
-    it were alone (see ``test_norm``); dropout is off.
+    Of the foreground where the network gives one logit, else of each class. Computed in the type of
+    the weights, never in mixed precision. Each image is predicted as if it were alone (see
+    ``test_norm``); dropout is off.
     """
     was_training = run.generator.training
     run.generator.eval()

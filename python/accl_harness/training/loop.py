@@ -165,6 +165,7 @@ class Trainer:
         return by_class(pairs, self.config.classes)
 
     def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the training."""
         return {
             **self.state.state_dict(),
             "epoch": self.epoch,
@@ -186,6 +187,7 @@ class Trainer:
         )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave."""
         self.state.load_state_dict(state)
         self.epoch = state["epoch"]
         self.seconds = state["seconds"]

@@ -59,6 +59,7 @@ class Progress:
             self.say(f"goes on after epoch {epoch}")
 
     def step(self) -> None:
+        """Count a step."""
         if self._bar is not None:
             self._bar.advance(self._task)
 
@@ -71,10 +72,12 @@ class Progress:
             self.say(f"epoch {epoch}/{epochs} {row['seconds']:.1f} s, {_figures(row)}")
 
     def say(self, text: str) -> None:
+        """Print a line that begins with the run's name."""
         name = f"{self.config.method} seed {self.config.seed}"
         self.console.print(f"{name}: {text}", highlight=False, markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
+        """Print a warning."""
         self.say(f"warning: {text}")
 
 

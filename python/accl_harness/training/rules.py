@@ -160,7 +160,9 @@ def size_balance(weight: float, masks: Tensor, images: int, foregrounds: int = 1
 def class_bounds(config: TrainConfig, masks: Tensor | None) -> list[tuple[float, float] | None]:
     """Size bounds a, b of each object class in pixels; None where nothing tells them.
 
-    ``masks``: those of the training images [n, H, W], or None.
+    Args:
+        config: its ``bounds`` say which.
+        masks: those of the training images [n, H, W], or None.
     """
     if masks is None and config.bounds == "training":
         return [None] * config.foregrounds
@@ -217,6 +219,9 @@ def typical_difference(images: Tensor) -> float:
     """Median difference of neighbouring pixels' grey values, where they differ at all.
 
     Equal neighbours are mostly a black frame, which says nothing of the noise in the picture.
+
+    Raises:
+        UserError: no image has two neighbours that differ.
     """
     rows, columns = images.diff(dim=-2).abs().flatten(), images.diff(dim=-1).abs().flatten()
     differences = torch.cat([rows, columns])
@@ -231,6 +236,9 @@ def flat_cost(term: GatedCRF, masks: Tensor, ops: Any, foregrounds: int = 1) -> 
 
     Of several classes the cost of all their outlines together, each counted once: that is what
     the term charges for a prediction, and of two classes it is the binary mask's.
+
+    Raises:
+        UserError: the masks have no outline.
     """
     chosen = masks[:: -(-len(masks) // MASKS_MEASURED)]
     maps = foreground_maps(chosen, foregrounds).double().cpu()

@@ -72,7 +72,11 @@ def _cluster(processes: int) -> LightningEnvironment | None:
 
 
 def check_device(option: str, device: str) -> None:
-    """UserError if ``device`` is CUDA and there is none."""
+    """Refuse CUDA where there is none.
+
+    Raises:
+        UserError: naming the option.
+    """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError(f"{option} is cuda, but torch finds no CUDA device")
 

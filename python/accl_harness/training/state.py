@@ -85,6 +85,7 @@ class TrainingState:
         return {**parts, "random": random}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave."""
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         torch.set_rng_state(state["random"]["cpu"].cpu())

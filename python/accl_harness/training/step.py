@@ -67,8 +67,10 @@ class Batch:
 
 @dataclass
 class Objective:
-    """Weights and forms of the terms of eq. (4) and of those beyond the paper; the data term always
-    has weight 1."""
+    """Weights and forms of the terms of eq. (4) and of those beyond the paper.
+
+    The data term always has weight 1.
+    """
 
     size_weight: float = 0.0
     accl_weight: float = 0.0
@@ -269,7 +271,7 @@ class TrainingStep:
 
     @torch.no_grad()
     def _keep(self, batch: Batch, probabilities: Tensor, losses: tuple[Tensor, ...]) -> None:
-        """Puts the step's figures aside in a few calls; ``sums`` adds them up."""
+        """Put the step's figures aside in a few calls; ``sums`` adds them up."""
         kinds = self.objective.foregrounds
         predicted = decided_maps(probabilities)
         if batch.masks is None:

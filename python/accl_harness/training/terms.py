@@ -87,7 +87,7 @@ class SizeBalance(nn.Module):
         self.register_buffer("seen", target.clone())
 
     def load_state_dict(self, state: Any, *args: Any, **options: Any) -> Any:
-        """Takes the single number of runs before several classes as well."""
+        """Take the single number of runs before several classes as well."""
         state = {name: value.view_as(getattr(self, name)) for name, value in state.items()}
         return super().load_state_dict(state, *args, **options)
 
