@@ -159,10 +159,10 @@ _OF_UNET = ("depth", "dropout", "pad", "test_norm")
 
 
 def refuse_idle_options(config: TrainConfig) -> None:
-    """Refuse options of ACCL with a method that has none; ``alpha`` turns it on for any. And those
-    of the U-Net with another network.
+    """Refuse options that count for nothing: of ACCL without it, of the U-Net without that.
 
-    ``references`` count for the size prior and the CRF's default weight as well.
+    ``alpha`` turns ACCL on for any method. ``references`` count for the size prior
+    and the CRF's default weight as well.
 
     Raises:
         UserError: naming the option.
