@@ -196,8 +196,9 @@ def settings_of(
         ("preset", base.preset),
         ("images", f"{base.size} x {base.size}, scored at their own size"),
         ("classes", f"{base.classes}, the background counted" if base.classes else ""),
-        ("networks", f"width {base.width}, norm {base.norm}, prior {_or_measured(base.prior)}"),
-        ("training", f"{base.epochs} epochs, batch {base.batch_size}, Adam {base.lr:g}"),
+        ("networks", _networks(base)),
+        ("training", f"{base.epochs} epochs, batch {base.batch_size}, {_optimiser(base)}"),
+        ("entropy term", f"weight {base.entropy:g}" if base.entropy else ""),
         ("random moves", _moves(base)),
         ("weight of ACCL", ", ".join(alphas)),
         ("reference masks", ", ".join(kinds)),
@@ -242,8 +243,21 @@ def _moves(config: TrainConfig) -> str:
     return ", ".join(f"{key} {_or_measured(value)}" for key, value in moved.items())
 
 
-def _or_measured(value: float | None) -> str:
-    """A number as given, or that the masks decide it."""
+def _networks(config: TrainConfig) -> str:
+    named = "" if config.network == "unet" else f"{config.network}, "
+    prior = _or_measured(config.prior)
+    return f"{named}width {config.width}, norm {config.norm}, prior {prior}"
+
+
+def _optimiser(config: TrainConfig) -> str:
+    name = {"adam": "Adam", "sgd": "SGD"}[config.optimizer]
+    return f"{name} {config.lr:g}" + (", poly decay" if config.schedule == "poly" else "")
+
+
+def _or_measured(value: float | tuple[float, ...] | None) -> str:
+    """Numbers as given, or that the masks decide them."""
+    if isinstance(value, tuple):
+        return " ".join(f"{number:g}" for number in value)
     return "by the masks" if value is None else f"{value:g}"
 
 

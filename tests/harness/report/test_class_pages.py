@@ -267,3 +267,14 @@ def test_settings_name_the_classes_and_their_bounds(comparison):
     settings = dict(settings_of(configs, results, "accl compare"))
     assert settings["classes"] == "3, the background counted"
     assert settings["size bounds"].endswith("class 1 60 to 70 pixels, class 2 at most 150 pixels")
+
+
+def test_settings_name_network_optimiser_and_a_prior_of_each_class(comparison):
+    _, _, configs, results = comparison
+    options = {"prior": (0.02, 0.1), "optimizer": "sgd", "lr": 0.01, "schedule": "poly"}
+    options |= {"network": "monai:BasicUNet", "entropy": 0.1}
+    settings = dict(settings_of([configs[0].replace(**options)], results, "accl compare"))
+    assert settings["networks"].startswith("monai:BasicUNet, width 16")
+    assert settings["networks"].endswith("prior 0.02 0.1")
+    assert settings["training"].endswith("SGD 0.01, poly decay")
+    assert settings["entropy term"] == "weight 0.1"
