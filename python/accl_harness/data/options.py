@@ -214,8 +214,8 @@ class ImageMoves:
     rotation: float = 0.0
     """An image turns to either side by at most so many degrees."""
     scale: float = 1.0
-    """An image is enlarged at most by this factor and reduced at most by its reciprocal. Sizes
-    change with it, the bounds of the size penalty do not."""
+    """An image is enlarged at most by this factor and reduced at most by its reciprocal.
+    All that is known of an object's size is scaled with it."""
     grey: float = 0.0
     """Grey values (black 0, white 1) change at most by this much: with 0.2 a factor from 1 / 1.2 to
     1.2, an offset from -0.2 to 0.2 and a gamma from 1 / 1.2 to 1.2."""

@@ -162,18 +162,22 @@ class TrainingData:
             image_share=len(mine) / len(batch),
             label_share=_part_of(labelled, part),
             guide_share=guide_share,
-            **self._bounds(batch, part),
+            **self._bounds(batch, part, enlarged),
             unlabelled_share=_part_of(pixels - labelled, part),
         )
 
-    def _bounds(self, batch: Tensor, part: slice) -> dict[str, Any]:
+    def _bounds(self, batch: Tensor, part: slice, enlarged: Tensor | None) -> dict[str, Any]:
+        """The size bounds of the images as they were moved."""
         if self.bounds is None:
             return {}
         bounds = self.bounds[batch.to(self.device)]
         share = 1.0  # alone; counting would wait for the device
         if self.world > 1:
             share = _part_of(bounds.isfinite().any(2).sum(1).cpu(), part)
-        return {"bounds": bounds[part], "bounds_share": share}
+        bounds = bounds[part]
+        if enlarged is not None:
+            bounds = bounds * enlarged.view(-1, 1, 1)
+        return {"bounds": bounds, "bounds_share": share}
 
 
 def _part_of(counts: Tensor, part: slice) -> float:

@@ -141,7 +141,7 @@ def test_prior_and_shift_from_the_masks_by_hand():
 
 def test_the_default_training_is_measured_and_the_papers_is_not():
     default = make_config("small")
-    assert (default.prior, default.image_moves) == (None, ImageMoves(shift=None))
+    assert (default.prior, default.image_moves.shift) == (None, None)
     for preset in ("paper", "demo"):
         config = make_config(preset)
         assert config.prior is not None
@@ -225,6 +225,17 @@ def test_moves_know_how_much_they_enlarge():
         assert batch.masks.sum() / batch.enlarged == pytest.approx(400, rel=0.06)
     still = config.replace(image_moves=ImageMoves(shift=0.1, rotation=30))
     assert all(b.enlarged is None for b in TrainingData(still, data, None, "cpu").epoch(1))
+
+
+def test_size_bounds_are_those_of_the_moved_image():
+    moves = ImageMoves(scale=1.5)
+    config = small_config(method="sccl", image_moves=moves, size=64)
+    data = small_dataset(6, size=64)
+    batches = TrainingData(config, data, None, "cpu", bounds=[(20.0, 40.0)]).epoch(1)
+    for batch in batches:
+        wanted = batch.enlarged.view(-1, 1, 1) * torch.tensor([20.0, 40.0])
+        torch.testing.assert_close(batch.bounds, wanted)
+        assert (batch.enlarged != 1).all()
 
 
 # Size balance
