@@ -1,5 +1,5 @@
 // Elementary functions that the formulas are written in, for one number (host and device). The
-// CPU kernels add overloads for vectors of numbers (cpu/isa/lanes.h).
+// CPU kernels add overloads for vectors of numbers (cpu/isa/lanes.h, cpu/isa/exp_log.h).
 #pragma once
 
 #include <math.h>

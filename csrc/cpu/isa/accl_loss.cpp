@@ -1,6 +1,7 @@
 // Losses on patch scores, one chunk at a time.
 #include "../../math/accl_loss.h"
 #include "dispatch.h"
+#include "exp_log.h"
 
 namespace accl {
 namespace ACCL_ISA {

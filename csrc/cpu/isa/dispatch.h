@@ -2,7 +2,7 @@
 #pragma once
 
 #include "../isa.h"
-#include "lanes.h"
+#include "memory.h"
 
 namespace accl {
 namespace ACCL_ISA {

@@ -6,29 +6,6 @@
 namespace accl {
 namespace ACCL_ISA {
 
-template <class T>
-using Vector = typename Native<T>::type;
-
-ACCL_HD Vector<double> multiply_add(Vector<double> a, Vector<double> b, Vector<double> c) {
-#if defined(__AVX512F__)
-  return (Vector<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
-#elif defined(__FMA__)
-  return (Vector<double>)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
-#else
-  return a * b + c;
-#endif
-}
-
-ACCL_HD Vector<double> at_least(Vector<double> limit, Vector<double> x) {
-#if defined(__AVX512F__)
-  return (Vector<double>)_mm512_maskz_max_pd(0xff, (__m512d)limit, (__m512d)x);
-#elif defined(__AVX2__)
-  return (Vector<double>)_mm256_max_pd((__m256d)limit, (__m256d)x);
-#else
-  return x < limit ? limit : x;
-#endif
-}
-
 // 2^f = 1 + f q(f) for |f| <= 1/2, of least relative error: 4.3e-7 for float, 3.0e-16 for double.
 template <class T>
 struct Exp2;

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "../../math/label_smoothing.h"
-#include "lanes.h"
+#include "memory.h"
 
 namespace accl {
 namespace ACCL_ISA {

@@ -2,7 +2,8 @@
 #pragma once
 
 #include "../../math/softmax.h"
-#include "lanes.h"
+#include "exp_log.h"
+#include "memory.h"
 
 namespace accl {
 namespace ACCL_ISA {
