@@ -31,7 +31,7 @@ struct ScoreGroup {
   int64_t count = 0;
   ScoreTerm term = ScoreTerm::kLeastSquares;
   double target = 0;
-  double factor = 1; // of this group's sum in the loss: scale, or scale / count for a mean
+  double factor = 1; // what the group's sum is multiplied by: scale, or scale / count for a mean
 };
 
 // One group for accl_loss, two (fake, real) for accl_discriminator_loss.
@@ -44,8 +44,8 @@ struct AcclLossArguments {
   void* loss = nullptr;            // [] or [count] accumulation type, forward only
   const void* grad_loss = nullptr; // [] or [count] accumulation type, backward only
 
-  void* partials = nullptr;  // CUDA: [accl_loss_partials(*this)] accumulation type
-  int32_t* ticket = nullptr; // CUDA: one, which the launch clears
+  void* scratch = nullptr;   // CUDA: [accl_loss_scratch(*this)] accumulation type
+  int32_t* ticket = nullptr; // CUDA: a counter of blocks, which the launch sets to 0
 };
 
 // ---------------------------------------------------------------------------------------------
@@ -60,11 +60,12 @@ struct SegmentationHeadArguments {
   const void* logits = nullptr; // [B, C, N] dtype
 
   // Partial cross-entropy; all null when only the size is asked for. With v the pixel_weight, w
-  // the weight, e the label_smoothing and K = max(C, 2), a pixel of label y costs
+  // the weight, e the label_smoothing and K = max(C, 2), the loss of a pixel with label y is
   //   v sum_c q_c (-log p_c),  q_c = w_c ((1 - e) [c = y] + e / K),
-  // and counts v w_y in the means; C = 1 is two classes of logits 0 and z. A factor of 0 gives 0
-  // whatever it multiplies: v = 0 the whole pixel, q_c = 0 the term of that class. Unlabelled
-  // pixels are not looked at; an invalid label gives NaN.
+  // and its weight in the means is v w_y. C = 1 stands for two classes with logits 0 and z. A
+  // factor of 0 gives 0 even where it multiplies infinity or NaN: v = 0 makes the whole pixel 0,
+  // and q_c = 0 makes the term of class c 0. The logits of unlabelled pixels are not read. An
+  // invalid label gives NaN.
   const void* labels = nullptr; // [B, N] label_type
   LabelType label_type = LabelType::kUInt8;
   int64_t ignore_index = 255;
@@ -73,7 +74,8 @@ struct SegmentationHeadArguments {
   double label_smoothing = 0;         // in [0, 1]
   Reduction ce_reduction = Reduction::kMean;
 
-  // Size penalty; with null bounds every pair is free: penalty and its scale, if asked for, are 0.
+  // Size penalty. Null bounds mean that no pair of image and class is bounded: penalty and
+  // penalty_scale, if asked for, are then 0.
   const void* bounds = nullptr;           // accumulation type, [B, C, 2] through the strides
   int64_t bounds_stride[3] = {0, 0, 0};   // in elements
   Normalization normalization = Normalization::kArea;
@@ -83,13 +85,13 @@ struct SegmentationHeadArguments {
 struct SegmentationHeadForward : SegmentationHeadArguments {
   void* probabilities = nullptr; // [B, C, N] dtype
   void* ce = nullptr;            // [] accumulation type, or [B, N] for kNone
-  void* ce_scale = nullptr;      // [B] accumulation type: factor of each image's summed loss
+  void* ce_scale = nullptr;      // [B] accumulation type: factor of an image's summed loss in ce
   void* penalty = nullptr;       // [] accumulation type, or [B, C] for kNone
-  void* penalty_scale = nullptr; // [] accumulation type: factor of each pair's squared excess
+  void* penalty_scale = nullptr; // [] accumulation type: factor of a squared excess in penalty
   void* soft_size = nullptr;     // [B, C] accumulation type
 
-  void* partials = nullptr;  // CUDA: [segmentation_head_partials(*this)] accumulation type
-  int32_t* ticket = nullptr; // CUDA: one, which the launch clears
+  void* scratch = nullptr;   // CUDA: [segmentation_head_scratch(*this)] accumulation type
+  int32_t* ticket = nullptr; // CUDA: a counter of blocks, which the launch sets to 0
 };
 
 struct SegmentationHeadBackward : SegmentationHeadArguments {
@@ -112,14 +114,14 @@ constexpr int kMaxCrfKernels = 16;
 struct GatedCrfKernel {
   double weight;
   double sigma_space;
-  double sigma_image; // infinite: space alone
+  double sigma_image; // infinity: the kernel depends on the distance alone
 };
 
 struct GatedCrfArguments {
   int64_t images = 0;              // B
   int64_t classes = 0;             // C
   int64_t channels = 0;            // K
-  int64_t size[3] = {1, 1, 1};     // spatial, the last axis varies fastest; leading ones for less
+  int64_t size[3] = {1, 1, 1};     // spatial, last axis contiguous; 1 in front of fewer than 3
   double spacing[3] = {1, 1, 1};   // of neighbouring pixels, by axis
   int64_t pixels = 0;              // N, the product of size
   int64_t radius = 1;              // of the window, in pixels
@@ -129,7 +131,7 @@ struct GatedCrfArguments {
   DType image_dtype = DType::kFloat32;
   const void* values = nullptr;    // [B, C, N] dtype
   const void* image = nullptr;     // [B, K, N] image_dtype
-  // Pixels that give to others, and that receive; null: all. [B, N]
+  // [B, N]: the pixels j that give to others, and the pixels i that receive. Null means all.
   const bool* source = nullptr;
   const bool* destination = nullptr;
 };
@@ -140,33 +142,33 @@ struct GatedCrfForward : GatedCrfArguments {
   void* loss = nullptr;     // [] accumulation type, or [B, N] for kNone
   void* gradient = nullptr; // [B, C, N] accumulation type, of a scalar loss; or null
 
-  void* partials = nullptr;  // CUDA: [gated_crf_partials(*this)] accumulation type
-  int32_t* ticket = nullptr; // CUDA: one, which the launch clears
+  void* scratch = nullptr;   // CUDA: [gated_crf_scratch(*this)] accumulation type
+  int32_t* ticket = nullptr; // CUDA: a counter of blocks, which the launch sets to 0
 };
 
-// sums_i = sum_j k_ij values_j over the sources j, 0 where i is no destination.
+// sums_i = sum_j k_ij values_j over the sources j, and 0 where i is not a destination.
 struct GatedCrfGather : GatedCrfArguments {
   void* sums = nullptr; // [B, C, N] accumulation type
 };
 
 // ---------------------------------------------------------------------------------------------
-// Kernels. Empty input never reaches them.
+// Kernels. They are never called with empty input.
 
 namespace cpu {
 void accl_loss_forward(const AcclLossArguments& arguments);
 void accl_loss_backward(const AcclLossArguments& arguments);
-// Returns where in labels the first value stands that is neither a class nor ignore_index, or -1.
+// Returns the index in labels of the first value that is neither a class nor ignore_index, or -1.
 int64_t segmentation_head_forward(const SegmentationHeadForward& arguments);
 void segmentation_head_backward(const SegmentationHeadBackward& arguments);
 void gated_crf_forward(const GatedCrfForward& arguments);
 void gated_crf_gather(const GatedCrfGather& arguments);
 } // namespace cpu
 
-// Scratch that ops/ allocates for a CUDA launch: elements of the accumulation type.
 namespace cuda {
-int64_t accl_loss_partials(const AcclLossArguments& arguments);
-int64_t segmentation_head_partials(const SegmentationHeadArguments& arguments);
-int64_t gated_crf_partials(const GatedCrfForward& arguments);
+// Length of the scratch that ops/ allocates for a launch, in elements of the accumulation type.
+int64_t accl_loss_scratch(const AcclLossArguments& arguments);
+int64_t segmentation_head_scratch(const SegmentationHeadArguments& arguments);
+int64_t gated_crf_scratch(const GatedCrfForward& arguments);
 // stream: a cudaStream_t. Each returns a cudaError_t as int (0: launched).
 int accl_loss_forward(const AcclLossArguments& arguments, void* stream);
 int accl_loss_backward(const AcclLossArguments& arguments, void* stream);

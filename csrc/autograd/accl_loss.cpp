@@ -1,5 +1,5 @@
-// Derivatives of the losses on patch scores. First: the backward ops. Second: plain ATen, so that
-// every further derivative follows by itself.
+// Derivatives of the losses on patch scores. The first derivatives are the backward ops. The second
+// ones are written in ATen, so that autograd derives every further one.
 #include "handles.h"
 
 namespace accl {
@@ -14,17 +14,17 @@ ACCL_OP(accl_discriminator_loss, decltype(accl_discriminator_loss), "accl_discri
 ACCL_OP(accl_discriminator_loss_backward, decltype(accl_discriminator_loss_backward),
         "_accl_discriminator_loss_backward")
 
-// How scores enter a loss: the hinge has three faces.
+// How the scores of one group enter a loss.
 struct Term {
   Criterion criterion;
   double target;
-  double hinge_sign; // +1 fake: relu(1 + d), -1 real: relu(1 - d), 0 generator: -d
+  double hinge_sign; // 1 for fake, relu(1 + d); -1 for real, relu(1 - d); 0 for generator, -d
   double scale;
   Reduction reduction;
 };
 
 double factor(const Term& term, const at::Tensor& scores) {
-  // numel is at least 1 here: the gradient of an empty tensor is empty whatever the factor.
+  // Dividing by a count of 0 does no harm: the gradient of an empty tensor is empty.
   return term.reduction == Reduction::kMean
              ? term.scale / double(scores.sym_numel().guard_int(__FILE__, __LINE__))
              : term.scale;
@@ -161,7 +161,7 @@ struct DiscriminatorOptions {
   }
 };
 
-// Gradients of the fake and of the real scores; undefined where not wanted.
+// Gradients of the fake and of the real scores. One that is not wanted is an undefined tensor.
 std::array<at::Tensor, 2> dispatch_backward(const at::Tensor& grad_loss, const at::Tensor& fake,
                                             const at::Tensor& real, const DiscriminatorOptions& o,
                                             std::array<bool, 2> wanted) {
@@ -171,7 +171,7 @@ std::array<at::Tensor, 2> dispatch_backward(const at::Tensor& grad_loss, const a
 }
 
 struct DiscriminatorLossBackward : TraceableFunction<DiscriminatorLossBackward> {
-  // Returns the wanted gradients alone.
+  // Returns only the gradients that are wanted.
   static variable_list forward(AutogradContext* ctx, const at::Tensor& grad_loss,
                                const at::Tensor& fake, const at::Tensor& real,
                                const DiscriminatorOptions& o, std::array<bool, 2> wanted) {

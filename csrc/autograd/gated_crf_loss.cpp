@@ -22,7 +22,7 @@ struct Window {
   int64_t radius;
   std::vector<double> kernels;
   std::vector<double> spacing;
-  bool symmetric; // the sources are the destinations: no masks, or one tensor for both
+  bool symmetric; // sources and destinations are the same pixels: no mask, or one for both
 
   Window(const at::Tensor& image_, int64_t radius_, at::ArrayRef<double> kernels_,
          at::ArrayRef<double> spacing_, const OptionalTensor& source_,
@@ -60,7 +60,7 @@ struct Window {
   }
 };
 
-// A mask [B, *S] or [B, 1, *S] over the channels of x.
+// Brings a mask [B, *S] or [B, 1, *S] to a shape that broadcasts over the channels of x.
 at::Tensor over_channels(const at::Tensor& mask, const at::Tensor& x) {
   return mask.dim() == x.dim() ? mask : mask.unsqueeze(1);
 }
@@ -73,13 +73,13 @@ at::Tensor slope(const Window& window, const at::Tensor& a, const at::Tensor& y)
     return -a * (received + window.gather(y, true));
   }
   at::Tensor weight = a;
-  if (window.destination.has_value()) { // an infinity at a pixel that does not count stays there
+  if (window.destination.has_value()) { // infinity at a pixel outside the mask must not spread
     weight = at::where(over_channels(*window.destination, a), a, 0.0);
   }
   return -(weight * window.gather(y) + window.gather(weight * y, true));
 }
 
-// 1 / N of the mean; 1 otherwise.
+// g divided by the number of destinations for a mean, g itself otherwise.
 at::Tensor over_destinations(const at::Tensor& g, Reduction reduction, const Window& window,
                              const at::Tensor& like) {
   if (reduction != Reduction::kMean) return g;
@@ -151,7 +151,7 @@ struct GatedCrfLoss : TraceableFunction<GatedCrfLoss> {
       to_p = slope(window, reduction == Reduction::kNone ? a.unsqueeze(1) : a,
                    one_class ? 2 * wide - 1 : wide);
     }
-    if (g[1].defined() && has_gradient) { // linear in p: its derivative forgets the -1
+    if (g[1].defined() && has_gradient) { // the gradient is linear in p, so the -1 drops out
       const at::Tensor a = over_destinations(at::ones({}, g[1].options()), reduction, window, p);
       const at::Tensor second = slope(window, a, one_class ? 2 * g[1] : g[1]);
       to_p = to_p.defined() ? to_p + second : second;
@@ -160,7 +160,7 @@ struct GatedCrfLoss : TraceableFunction<GatedCrfLoss> {
     return result;
   }
 
-  // 0 also for an infinite gradient of the loss, where a pixel neither gives nor receives.
+  // Sets pixels that neither give nor receive to 0, even if the gradient of the loss is infinite.
   static at::Tensor select_pixels(const Window& window, const at::Tensor& x) {
     if (!window.source.has_value() || !window.destination.has_value()) return x;
     const at::Tensor source = over_channels(*window.source, x);

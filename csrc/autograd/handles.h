@@ -1,5 +1,5 @@
-// Typed handles of the ops: both passes go through the dispatcher, so that autograd, tracing and
-// double backward see every call.
+// Typed handles of the ops. Forward and backward call each other through the dispatcher, so that
+// autograd, tracing and double backward see every call.
 #pragma once
 
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -31,7 +31,8 @@ struct TraceableFunction : torch::autograd::Function<T> {
   static constexpr bool is_traceable = true;
 };
 
-// A tangent of forward mode also goes to the Function, which refuses it; below, it would be lost.
+// True if an input needs a gradient or carries a tangent of forward mode. The autograd Function
+// refuses a tangent with an error; if it were not called, the tangent would be lost silently.
 inline bool needs_graph(const at::Tensor& a) {
   return (c10::GradMode::is_enabled() && a.requires_grad()) || a._fw_grad(0).defined();
 }

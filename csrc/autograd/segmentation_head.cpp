@@ -1,7 +1,7 @@
 // Derivatives of segmentation_head, partial_cross_entropy and size_penalty. All three call one
-// backward op. The soft size, needed there, is an output of the forward op saved as such: so its
-// own dependence on the logits stays in the graph. The scales have no derivative: they leave
-// forward() beside its outputs, because compiled autograd knows no marks on outputs.
+// backward op. It needs the soft size, which is saved as an output of the forward op, so that its
+// dependence on the logits stays in the graph. The scales have no derivative. They do not leave
+// forward() as outputs, because compiled autograd cannot mark an output as not differentiable.
 #include "handles.h"
 #include "segmentation_head_double_backward.h"
 
@@ -24,7 +24,7 @@ at::Tensor dispatch_backward(const Inputs& in) {
                        in.normalize, in.ce_reduction, in.size_reduction);
 }
 
-// What is known of the backward op's inputs stays in ctx until backward.
+// Keeps in ctx what backward needs, and what is known in the forward pass already.
 void save(AutogradContext* ctx, const Inputs& in) {
   ctx->set_materialize_grads(false);
   ctx->save_for_backward(
@@ -62,7 +62,8 @@ Inputs load(AutogradContext* ctx) {
   return in;
 }
 
-// The first arguments are the differentiable members of `in`: apply() sees tensors, not structs.
+// The first arguments repeat the differentiable members of `in`, because apply() finds tensors
+// among its arguments but not inside structs.
 struct Backward : TraceableFunction<Backward> {
   static at::Tensor forward(AutogradContext* ctx, const OptionalTensor& /*grad_probabilities*/,
                             const OptionalTensor& /*grad_ce*/,
@@ -93,7 +94,7 @@ at::Tensor backward_autograd(const Inputs& in) {
   return dispatch_backward(in);
 }
 
-// Gradients for `arguments` inputs, of which the first, the logits, has one.
+// Gradients for `arguments` inputs. Only the first one, the logits, has a gradient.
 variable_list gradient_of_logits(const Inputs& in, size_t arguments) {
   variable_list result(arguments);
   if (in.grad_probabilities || in.grad_ce || in.grad_penalty || in.grad_soft_size) {

@@ -1,9 +1,11 @@
-// With u the gradient of grad_z, J = dp/dz, A the gradient of p (penalty and soft size included):
+// The backward op computes, with J = dp/dz and A the gradient of p, including those of penalty and
+// soft size,
 //   grad_z = J A + k ((sum of q) p - q),  k = pixel weight * ce_scale * g_ce, 0 where unlabelled,
 // where q_c is the factor of class c: the weight of the label's class, smoothed over the classes.
-// Derived by hand: letting autograd differentiate the first-order expression saves a dozen lines
-// and costs a nested backward, half as much again on small input.
-// Written in differentiable ATen, in the accumulation type, on logits flattened to [B, C, N].
+// This file differentiates it, given the gradient u of grad_z. It was derived by hand: letting
+// autograd differentiate the first-order expression would save a dozen lines and take half as long
+// again on small input. It is written in differentiable ATen, in the accumulation type, on logits
+// flattened to [B, C, N].
 #include "segmentation_head_double_backward.h"
 
 #include <limits>
@@ -16,7 +18,7 @@ namespace {
 struct Probabilities {
   at::Tensor z; // [B, C, N]
   at::Tensor p;
-  at::Tensor slope; // p (1 - p), C = 1 only; formed without cancellation
+  at::Tensor slope; // p (1 - p) formed without cancellation; only for C = 1
 
   explicit Probabilities(const at::Tensor& logits) : z(logits) {
     if (binary()) {
@@ -33,7 +35,7 @@ struct Probabilities {
     if (binary()) return slope * x;
     return p * (x - (p * x).sum(1, true));
   }
-  // Derivative of u.(J A) with respect to z
+  // Derivative of u.(J A) with respect to z.
   at::Tensor curve(const at::Tensor& u, const at::Tensor& a) const {
     if (binary()) return u * slope * -(z / 2).tanh() * a; // 1 - 2p = -tanh(z / 2)
     const at::Tensor q = u * a - u * (a * p).sum(1, true) - a * (u * p).sum(1, true);
@@ -41,12 +43,12 @@ struct Probabilities {
   }
 };
 
-// What labels say of each pixel, [B, 1, N].
+// What the labels say about each pixel, [B, 1, N].
 struct Labelled {
-  at::Tensor code;  // class, 0 where there is none
+  at::Tensor code;  // the class, or 0 where there is no label
   at::Tensor scale; // pixel weight * ce_scale; 0 where there is no label, NaN where it is invalid
-  at::Tensor own;   // what the label's class has in q besides its share
-  at::Tensor share; // of each class in q, [1, K, 1]; undefined without smoothing
+  at::Tensor own;   // the part of q that only the label's class has
+  at::Tensor share; // the part of q that every class has, [1, K, 1]; undefined without smoothing
 
   Labelled(const SegmentationHeadBackwardInputs& in, const at::Tensor& z) {
     const at::Tensor label =
@@ -64,7 +66,7 @@ struct Labelled {
     if (Reduction(in.ce_reduction) != Reduction::kNone) {
       scale = scale * in.ce_scale->view({-1, 1, 1});
     }
-    // Not NaN: the third derivative multiplies it by 0.
+    // Unlabelled pixels get 0 and not NaN, because the third derivative multiplies them by 0.
     scale = at::where(is_labelled, scale, 0.0);
     const at::Tensor weight =
         in.weight ? in.weight->to(z.scalar_type()) : at::ones({labels}, z.options());
@@ -73,7 +75,7 @@ struct Labelled {
     if (in.label_smoothing != 0) share = smoothing.share * weight.view({1, -1, 1});
   }
 
-  // Sum of q.
+  // The sum of q over the classes.
   at::Tensor total() const { return share.defined() ? own + share.sum() : own; }
 
   // u.((sum of q) p - q)
@@ -92,7 +94,7 @@ struct Labelled {
   }
 };
 
-// V - a below, V - b above, else 0, and the mask of where it is not 0.
+// The excess of math/size.h, and the mask of where a bound is exceeded.
 std::pair<at::Tensor, at::Tensor> size_excess(const SegmentationHeadBackwardInputs& in) {
   const at::Tensor& size = *in.soft_size;
   const at::Tensor bounds =

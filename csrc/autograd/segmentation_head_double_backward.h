@@ -6,7 +6,7 @@
 
 namespace accl {
 
-// Gradients with respect to the differentiable ones.
+// Gradients with respect to the differentiable inputs of the backward op.
 struct SegmentationHeadSecondDerivatives {
   at::Tensor grad_probabilities, grad_ce, grad_penalty, grad_soft_size, logits, soft_size;
 };

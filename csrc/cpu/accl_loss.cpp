@@ -24,7 +24,7 @@ void for_chunks(const AcclLossArguments& a, const Function& function) {
 
 void accl_loss_forward(const AcclLossArguments& a) {
   const Kernels& isa = kernels();
-  if (a.elementwise) { // both groups write the same elements: one after the other
+  if (a.elementwise) { // both groups write to the same elements, so one follows the other
     for_units(chunks(a.group[0].count), [&](int64_t begin, int64_t end) {
       for (int64_t chunk = begin; chunk < end; ++chunk) {
         for (int32_t group = 0; group < a.groups; ++group) isa.accl_loss_forward(a, group, chunk);
@@ -33,15 +33,15 @@ void accl_loss_forward(const AcclLossArguments& a) {
     return;
   }
   const int64_t first = chunks(a.group[0].count);
-  std::vector<double> partials(first + (a.groups > 1 ? chunks(a.group[1].count) : 0));
+  std::vector<double> chunk_sums(first + (a.groups > 1 ? chunks(a.group[1].count) : 0));
   for_chunks(a, [&](int32_t group, int64_t chunk, int64_t unit) {
-    partials[unit] = isa.accl_loss_forward(a, group, chunk);
+    chunk_sums[unit] = isa.accl_loss_forward(a, group, chunk);
   });
   double loss = 0;
   for (int32_t group = 0; group < a.groups; ++group) {
     double sum = 0;
-    const int64_t end = group == 0 ? first : int64_t(partials.size());
-    for (int64_t unit = group == 0 ? 0 : first; unit < end; ++unit) sum += partials[unit];
+    const int64_t end = group == 0 ? first : int64_t(chunk_sums.size());
+    for (int64_t unit = group == 0 ? 0 : first; unit < end; ++unit) sum += chunk_sums[unit];
     loss += sum * a.group[group].factor;
   }
   if (a.dtype == DType::kFloat64) {

@@ -1,4 +1,5 @@
-// The gated CRF loss on CPU: the window as a table, tiles in parallel, then their sums in order.
+// The gated CRF loss on CPU: makes a table of the window, computes the tiles in parallel, then adds
+// their sums in order.
 #include "gated_crf_loss.h"
 
 #include <algorithm>
@@ -15,13 +16,13 @@ namespace accl {
 namespace cpu {
 namespace {
 
-// Pixels of a tile along each axis. Narrow, for what the windows of a row see to stay in the
-// nearest cache (radius 5, four classes: 11 rows of 74 columns and 6 channels are 20 KB); large
-// enough for the copy of its border to cost little.
+// Pixels of a tile along each axis. A tile is narrow, so that what the windows of a row see stays
+// in the nearest cache: with radius 5 and four classes, 11 rows of 74 columns and 6 channels are 20
+// KB. It is large enough that copying its border costs little.
 constexpr int64_t kLargestTile[3] = {4, 32, 64};
 constexpr int64_t kVectorColumns = 16;
 
-// Equal parts of an axis, none longer than `largest`, of whole units.
+// Length of the parts when an axis is cut into equal parts of whole units, none above `largest`.
 int64_t part_of(int64_t size, int64_t largest, int64_t unit) {
   const int64_t parts = (size + largest - 1) / largest;
   const int64_t part = (size + parts - 1) / parts;
@@ -76,7 +77,8 @@ struct WindowTable {
     }
   }
 
-  // Calls function(steps) for every neighbour of the window in order; makes the runs if asked.
+  // Calls function(steps) for every neighbour of the window in order, and makes the table of runs
+  // if makes_runs is set.
   template <class Function>
   void for_neighbours(const GatedCrfTile& tile, bool makes_runs, const Function& function) {
     const int64_t* const reach = tile.reach;
@@ -85,7 +87,7 @@ struct WindowTable {
       for (int64_t y = -reach[1]; y <= reach[1]; ++y) {
         bool fresh = true;
         for (int64_t x = -reach[2]; x <= reach[2]; ++x) {
-          if (z == 0 && y == 0 && x == 0) { // the pixel itself parts its row in two
+          if (z == 0 && y == 0 && x == 0) { // the pixel itself is left out: a new run begins
             fresh = true;
             continue;
           }
@@ -143,7 +145,7 @@ struct Free {
   void operator()(void* memory) const { std::free(memory); }
 };
 
-// Calls function(tile, unit, scratch) for every tile of every image, one thread a tile.
+// Calls function(tile, unit, scratch) for every tile of every image; one thread has a whole tile.
 template <class T, class Function>
 void for_tiles(const GatedCrfArguments& a, const Function& function) {
   GatedCrfTile whole = whole_tile(a);
@@ -175,10 +177,10 @@ void forward(const GatedCrfForward& a) {
   const Kernels& isa = kernels();
   const double factor =
       a.reduction == Reduction::kMean ? 1 / double(std::max<int64_t>(count_destinations(a), 1)) : 1;
-  // A pixel receives as a destination and gives as a source. Where the two are the same, the
-  // second adds what the first has added.
+  // A pixel receives as a destination and gives as a source, and both add to its gradient. Where
+  // the two masks are one, both sums are equal, so one pass with twice the factor is enough.
   const bool alike = a.source == a.destination;
-  std::vector<double> partials(a.images * tiles_of(a, whole_tile(a)).of_image());
+  std::vector<double> tile_sums(a.images * tiles_of(a, whole_tile(a)).of_image());
   for_tiles<T>(a, [&](GatedCrfTile& tile, int64_t unit, void* scratch) {
     tile.source = a.source;
     tile.destination = a.destination;
@@ -186,7 +188,7 @@ void forward(const GatedCrfForward& a) {
     tile.gradient = a.gradient;
     tile.gradient_factor = factor * tile.window.scale * (alike ? 2 : 1);
     tile.adds_gradient = false;
-    partials[unit] = isa.gated_crf_tile(a, tile, scratch);
+    tile_sums[unit] = isa.gated_crf_tile(a, tile, scratch);
     if (alike || !a.gradient) return;
     tile.source = a.destination;
     tile.destination = a.source;
@@ -196,7 +198,7 @@ void forward(const GatedCrfForward& a) {
   });
   if (a.reduction == Reduction::kNone) return;
   double loss = 0;
-  for (const double partial : partials) loss += partial;
+  for (const double sum : tile_sums) loss += sum;
   *static_cast<T*>(a.loss) = T(loss * factor);
 }
 

@@ -27,7 +27,7 @@ bool has_avx512() {
 #endif
 }
 
-// ACCL_EXT_ISA asks for less than the processor has: to test, or to compare.
+// ACCL_EXT_ISA asks for a smaller instruction set than the processor has, to test or to compare.
 const Kernels& choose() {
   const char* const asked = std::getenv("ACCL_EXT_ISA");
   const std::string_view limit = asked && *asked ? asked : "avx512";

@@ -1,5 +1,6 @@
-// The per-instruction-set kernels: each walks one chunk of one row. csrc/cpu/isa/*.cpp is compiled
-// once for each instruction set, into a namespace of that name; isa.cpp picks one at run time.
+// The kernels of one instruction set: each walks one chunk of one row. csrc/cpu/isa/*.cpp is
+// compiled once for each instruction set, into a namespace of that name; isa.cpp picks one at run
+// time.
 #pragma once
 
 #include "../kernels.h"
@@ -7,14 +8,14 @@
 namespace accl {
 namespace cpu {
 
-// Pixels (or scores) of a row that are summed together. Fixed, so that sums depend on nothing but
-// the row; 24 bytes of partial sums to 32 KiB of float32 logits.
+// A chunk is this many pixels (or scores) of a row, which are summed together. The number is fixed,
+// so that sums depend on the row alone. 32 KiB of float32 logits give 24 bytes of sums.
 constexpr int64_t kChunk = 8192;
 
-// What one image adds to the gradient of each of its logits, besides the maps in
+// The gradients that all pixels of one image share; those of single pixels are maps in
 // SegmentationHeadBackward.
 struct ImageGradient {
-  const double* row = nullptr; // [C] gradient of the soft size V, penalty included; null: none
+  const double* row = nullptr; // [C] of the soft size V, the penalty's included; null: none
   double ce = 0;               // of each pixel's weighted loss
 };
 
@@ -22,27 +23,27 @@ struct GatedCrfTile; // gated_crf_loss.h
 
 struct Kernels {
   const char* name;
-  // Sums over the chunk go to partial [C + 2]: soft size of each class, cross-entropy, weight.
-  // scratch: segmentation_head_scratch_bytes(). Returns the first invalid label's pixel in the
-  // image, or -1.
+  // Writes the sums over the chunk to chunk_sums [C + 2]: soft size of each class, cross-entropy,
+  // weight. scratch has segmentation_head_scratch_bytes(). Returns the index in the image of the
+  // first pixel whose label is invalid, or -1.
   int64_t (*segmentation_head_forward)(const SegmentationHeadForward&, int64_t image, int64_t chunk,
-                                       double* partial, void* scratch);
+                                       double* chunk_sums, void* scratch);
   void (*segmentation_head_backward)(const SegmentationHeadBackward&, int64_t image, int64_t chunk,
                                      const ImageGradient& gradient, void* scratch);
   double (*accl_loss_forward)(const AcclLossArguments&, int32_t group, int64_t chunk);
   void (*accl_loss_backward)(const AcclLossArguments&, int32_t group, int64_t chunk);
-  // Returns the tile's summed loss. scratch: gated_crf_scratch().
+  // Returns the sum of the tile's losses. scratch has gated_crf_scratch() elements.
   double (*gated_crf_tile)(const GatedCrfArguments&, const GatedCrfTile&, void* scratch);
 };
 
-// Two arrays of sixteen numbers a class, aligned to kVectorBytes.
+// The scratch is two arrays of sixteen numbers for each class, aligned to kVectorBytes.
 constexpr int64_t kVectorBytes = 64;
 constexpr int64_t segmentation_head_scratch_bytes(int64_t classes) {
   return classes * 2 * 16 * int64_t(sizeof(double));
 }
 
-// The best set that this processor has, or the one named by ACCL_EXT_ISA. Exported for
-// build_info().
+// The best instruction set that this processor has, or the one that ACCL_EXT_ISA names. Exported
+// for build_info().
 __attribute__((visibility("default"))) const Kernels& kernels();
 
 } // namespace cpu

@@ -1,5 +1,5 @@
-// segmentation_head, partial_cross_entropy and size_penalty on CPU: chunks in parallel, then the
-// sums of the chunks in order.
+// segmentation_head, partial_cross_entropy and size_penalty on CPU: computes the chunks in
+// parallel, then adds their sums in order.
 #include <atomic>
 #include <cstdlib>
 #include <memory>
@@ -16,7 +16,7 @@ struct Free {
   void operator()(void* memory) const { std::free(memory); }
 };
 
-// Aligned for vectors of any instruction set. One class needs none.
+// Scratch of one thread, aligned for vectors of any instruction set. One class needs none.
 std::unique_ptr<void, Free> make_scratch(int64_t classes) {
   if (classes == 1) return nullptr;
   void* const memory = std::aligned_alloc(kVectorBytes, segmentation_head_scratch_bytes(classes));
@@ -31,11 +31,11 @@ Bounds<T> bounds_of(const SegmentationHeadArguments& a, int64_t image, int64_t c
   return {at[0], at[a.bounds_stride[2]]};
 }
 
-// Sums of one image over its chunks: [C] soft size, cross-entropy, weight.
-void add_chunks(const double* partials, int64_t chunk_count, int64_t width, double* sums) {
+// Adds the sums of an image's chunks: [C] soft sizes, cross-entropy, weight.
+void add_chunks(const double* chunk_sums, int64_t chunk_count, int64_t width, double* sums) {
   for (int64_t k = 0; k < width; ++k) sums[k] = 0;
   for (int64_t chunk = 0; chunk < chunk_count; ++chunk) {
-    for (int64_t k = 0; k < width; ++k) sums[k] += partials[chunk * width + k];
+    for (int64_t k = 0; k < width; ++k) sums[k] += chunk_sums[chunk * width + k];
   }
 }
 
@@ -86,7 +86,7 @@ void finish_size(const SegmentationHeadForward& a, const double* sums, int64_t w
   if (a.size_reduction != Reduction::kNone) *static_cast<T*>(a.penalty) = T(total * scale);
 }
 
-// Gradient of each soft size: the one that came, plus the penalty's.
+// Gradient of each soft size: the incoming one plus that of the penalty.
 template <class T>
 void fill_row_gradient(const SegmentationHeadBackward& a, double* row) {
   for (int64_t pair = 0; pair < a.images * a.classes; ++pair) {
@@ -106,7 +106,7 @@ int64_t segmentation_head_forward(const SegmentationHeadForward& a) {
   const Kernels& isa = kernels();
   const int64_t chunk_count = chunks(a.pixels);
   const int64_t width = a.classes + 2;
-  const std::unique_ptr<double[]> partials(new double[a.images * chunk_count * width]);
+  const std::unique_ptr<double[]> chunk_sums(new double[a.images * chunk_count * width]);
   const int64_t none = a.images * a.pixels;
   std::atomic<int64_t> invalid(none);
   for_units(a.images * chunk_count, [&](int64_t begin, int64_t end) {
@@ -114,7 +114,7 @@ int64_t segmentation_head_forward(const SegmentationHeadForward& a) {
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t image = unit / chunk_count;
       const int64_t at = isa.segmentation_head_forward(
-          a, image, unit % chunk_count, partials.get() + unit * width, scratch.get());
+          a, image, unit % chunk_count, chunk_sums.get() + unit * width, scratch.get());
       if (at < 0) continue;
       int64_t seen = invalid.load();
       const int64_t here = image * a.pixels + at;
@@ -126,7 +126,7 @@ int64_t segmentation_head_forward(const SegmentationHeadForward& a) {
 
   std::vector<double> sums(a.images * width);
   for (int64_t image = 0; image < a.images; ++image) {
-    add_chunks(partials.get() + image * chunk_count * width, chunk_count, width,
+    add_chunks(chunk_sums.get() + image * chunk_count * width, chunk_count, width,
                sums.data() + image * width);
   }
   const bool wide = a.dtype == DType::kFloat64;

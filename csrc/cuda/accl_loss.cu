@@ -1,6 +1,6 @@
 // accl_loss and accl_discriminator_loss, eqs. (5) and (6): the fake and the real scores in one
 // launch. Each block sums chunks; the block that ends last adds the sums of all chunks.
-#include <cuda_runtime.h> // first: math/ compiles for the device where it is there
+#include <cuda_runtime.h> // first, so that math/ is compiled for the device
 
 #include <type_traits>
 
@@ -33,7 +33,7 @@ ScorePlan plan_scores(const AcclLossArguments& a, int32_t groups, Chunks (*cut)(
   return plan;
 }
 
-// As many scores as one block sums in about the time that the hand-over to a last block takes.
+// One block sums this many scores in about the time that handing over to a last block takes.
 constexpr int64_t kScoresOfOneBlock = 4 * kChunk;
 
 bool one_block_sums(const AcclLossArguments& a) {
@@ -59,7 +59,7 @@ __device__ __forceinline__ void for_scores(const AcclLossArguments& a, const Sco
                            [&](const auto& tile) { function(tile, group); });
 }
 
-// Losses of a group's scores in one vector of a tile.
+// Computes the losses of a group's scores in one vector of a tile.
 template <class In, class Pixels>
 __device__ __forceinline__ void losses(const Pixels& tile, int v, const ScoreGroup& group,
                                        Accumulation<In> (&loss)[Pixels::kWidth]) {
@@ -76,7 +76,7 @@ template <class In>
 __global__ void __launch_bounds__(kThreads)
     score_sum(const __grid_constant__ AcclLossArguments a, const __grid_constant__ ScorePlan plan) {
   typedef Accumulation<In> T;
-  T* const chunk_sums = static_cast<T*>(a.partials);
+  T* const chunk_sums = static_cast<T*>(a.scratch);
   for (int64_t unit = blockIdx.x; unit < plan.units; unit += gridDim.x) {
     T sum[1] = {T(0)};
     for_scores<In>(a, plan, unit, [&](const auto& tile, const ScoreGroup& group) {
@@ -107,7 +107,8 @@ __global__ void __launch_bounds__(kThreads)
   *static_cast<T*>(a.loss) = loss;
 }
 
-// Reduction "none": the groups are of one length, and their losses meet in one element.
+// Reduction "none": both groups have the same length, and their losses are added element by
+// element.
 template <class In>
 __global__ void __launch_bounds__(kThreads)
     score_map(const __grid_constant__ AcclLossArguments a, const __grid_constant__ ScorePlan plan) {
@@ -187,7 +188,7 @@ int backward(const AcclLossArguments& a, cudaStream_t stream) {
 
 } // namespace
 
-int64_t accl_loss_partials(const AcclLossArguments& a) {
+int64_t accl_loss_scratch(const AcclLossArguments& a) {
   return a.elementwise ? 0 : plan_sum(a).units;
 }
 

@@ -1,7 +1,8 @@
-// The gated CRF loss and its gather on CUDA. A block has a tile of one plane of an image, a thread
-// a pixel, which gathers over its window by itself: no atomics, and the order of its sum depends on
-// the window alone. The window is worked off in parts: what all windows of the tile see in a part
-// is staged in shared memory, tile and halo, plane by plane; then each thread walks its own part.
+// The gated CRF loss and its gather on CUDA. A block has a tile of one plane of an image. A thread
+// has one pixel and sums over its window by itself: this needs no atomics, and the order of the sum
+// depends on the window alone. The window is taken in parts. For each part the block copies to
+// shared memory what all windows of the tile see in it (the tile and its halo, plane by plane),
+// then each thread adds its own neighbours.
 #include "gated_crf_loss.cuh"
 
 #include <cfloat>
@@ -12,8 +13,8 @@ namespace accl {
 namespace cuda {
 namespace {
 
-// What a thread makes of a group's sums: writes gradient or gathered sums, returns its share of the
-// loss.
+// What a thread does with the sums of a group of values: it writes the gradient or the gathered
+// sums, and returns its share of the loss.
 template <class T, int kValues>
 __device__ __forceinline__ T finish(const Problem<T>& problem, const Plan<T>& plan, const Place& p,
                                     const Sums<T, kValues>& sums, int64_t first_value, T scale) {
@@ -46,8 +47,8 @@ __device__ __forceinline__ T finish(const Problem<T>& problem, const Plan<T>& pl
   return sums.any && (role & kReceives) ? loss : T(0);
 }
 
-// So many blocks share a multiprocessor at the least: without a number, ptxas keeps registers in
-// memory for the sake of more blocks.
+// The least number of blocks on a multiprocessor. Without it ptxas would keep registers in memory
+// to make room for more blocks.
 template <class T>
 constexpr int kCrfBlocks = sizeof(T) == 8 ? 3 : 6;
 
@@ -96,18 +97,19 @@ __global__ void __launch_bounds__(kThreads, kCrfBlocks<T>)
     }
     T sum[1] = {loss};
     block_sum(sum);
-    if (threadIdx.x == 0) static_cast<T*>(a.partials)[unit] = sum[0];
+    if (threadIdx.x == 0) static_cast<T*>(a.scratch)[unit] = sum[0];
   }
   if (problem.sums || a.reduction == Reduction::kNone || !is_last_block(a.ticket)) return;
-  double total[1] = {0}; // many partial sums in double: their number grows with the batch
+  double total[1] = {0}; // in double, because the number of sums grows with the batch
   for (int64_t i = threadIdx.x; i < plan.units; i += kThreads) {
-    total[0] += double(load_from_l2(static_cast<const T*>(a.partials) + i));
+    total[0] += double(load_from_l2(static_cast<const T*>(a.scratch) + i));
   }
   block_sum(total);
   if (threadIdx.x == 0) *static_cast<T*>(a.loss) = T(total[0] * double(scale));
 }
 
-// 1 / max(1, N) for the destinations of the batch. counts: one of each chunk, then the result.
+// Computes 1 / max(1, N) for the N destinations of the batch. counts: one for each chunk, then the
+// result.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     count_destinations(const bool* destination, int64_t pixels, const Chunks chunks, T* counts,
@@ -189,7 +191,7 @@ int forward(const GatedCrfForward& a, cudaStream_t stream) {
   if (counts_destinations(a)) {
     const int64_t pixels = a.images * a.pixels;
     const Chunks chunks = chunks_of(pixels);
-    T* const counts = static_cast<T*>(a.partials) + plan.units;
+    T* const counts = static_cast<T*>(a.scratch) + plan.units;
     const cudaError_t error = cudaMemsetAsync(a.ticket, 0, sizeof(*a.ticket), stream);
     if (error != cudaSuccess) return int(error);
     ACCL_LAUNCH((count_destinations<T>), blocks_for(chunks.count), stream, a.destination, pixels,
@@ -213,7 +215,7 @@ int gather(const GatedCrfGather& a, cudaStream_t stream) {
 
 } // namespace
 
-int64_t gated_crf_partials(const GatedCrfForward& a) {
+int64_t gated_crf_scratch(const GatedCrfForward& a) {
   if (a.reduction == Reduction::kNone) return 0;
   const int64_t units = plan_of<float>(a).units;
   return counts_destinations(a) ? units + chunks_of(a.images * a.pixels).count + 1 : units;

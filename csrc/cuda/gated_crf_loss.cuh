@@ -1,23 +1,24 @@
-// A tile of the gated CRF loss: its place, what is staged of the window in shared memory, and a
-// thread's walk over it.
+// A tile of the gated CRF loss: its place, the part of the window that is staged (copied to shared
+// memory), and a thread's walk over it.
 #pragma once
 
-#include <cuda_runtime.h> // first: math/ compiles for the device where it is there
+#include <cuda_runtime.h> // first, so that math/ is compiled for the device
 
 #include "../math/gated_crf_loss.h"
 #include "memory.cuh"
 
 namespace accl {
 namespace cuda {
-namespace { // short names, which other families may use too
+namespace { // these short names are used by other families too
 
 // A row of a tile is a warp, whose threads then read neighbouring words of shared memory. In one
 // dimension all threads stand side by side.
 constexpr int kTileRows = kWarps;
 
-// Offsets of a part of the window along each of its two axes: a radius of 7 is one part (of 3 for
-// double, whose elements take twice the room). The largest kernel stages four channels of the image
-// and four of the values: 8 * 19 * 47 * 4 + 893 bytes = 29 KiB, of double 8 * 10 * 38 * 8 = 24.
+// The most offsets that a part of the window has along each of its two axes. A window of radius 7
+// is one part; for double, whose elements take twice the room, one of radius 3. The largest kernel
+// stages four channels of the image and four of the values: 8 * 19 * 47 * 4 + 893 bytes = 29 KiB,
+// or for double 8 * 10 * 38 * 8 + 380 bytes = 24 KiB.
 template <class T>
 constexpr int kSpan = sizeof(T) == 8 ? 7 : 16;
 template <class T>
@@ -33,7 +34,7 @@ constexpr unsigned char kReceives = 2; // destination
 template <class T>
 struct Kernel {
   T step[3];
-  T factor; // 0: the image is not looked at
+  T factor; // 0 if the kernel does not look at the image
   T weight;
 };
 
@@ -44,8 +45,8 @@ struct Plan {
   int columns, rows; // of a tile
   int64_t tiles[2]; // rows and columns of tiles
   int64_t units; // tiles of the batch
-  bool two_sided; // the gradient has sums of its own over the destinations
-  T factor; // of the loss and its gradient, but for the count of destinations
+  bool two_sided; // the gradient also needs sums over the destinations
+  T factor; // of the loss and its gradient, without Problem::scale
 };
 
 template <class T>
@@ -109,7 +110,8 @@ struct Stage {
   T (&values)[kValues * kStaged<T>];
   unsigned char (&roles_of)[kStaged<T>];
 
-  // All threads: tile and halo of a part of the window, zeros outside the image.
+  // Copies the tile and its halo for a part of the window, with zeros outside the image. All
+  // threads of the block call it.
   __device__ __forceinline__ void fill(const GatedCrfArguments& a, const Plan<T>& plan,
                                        const Place& p, const Part& part, int64_t first_value) {
     const int pitch = plan.columns + part.columns - 1;
@@ -135,7 +137,7 @@ struct Stage {
         values[c * kStaged<T> + e] = has ? element<T>(a.values, a.dtype, at) : T(0);
       }
     }
-    __syncthreads(); // it is staged before any thread looks
+    __syncthreads(); // everything is staged before any thread reads it
   }
 };
 
@@ -166,7 +168,7 @@ struct Sums {
     any = any || row.any;
   }
 
-  // Selected, not multiplied: what stands in a pixel without the role may be NaN.
+  // Selects instead of multiplying by 0: the value of a pixel without the role may be NaN.
   __device__ __forceinline__ void add(T k, unsigned char role, const T (&x)[kValues], T rest,
                                       bool two_sided) {
     if (role & kGives) {
@@ -183,7 +185,7 @@ struct Sums {
   }
 };
 
-// |I_i - I_j|^2; channels beyond the staged ones are read where they lie.
+// |I_i - I_j|^2. Channels that are not staged are read from the image itself.
 template <class T, int kImage>
 __device__ __forceinline__ T squared_difference(const GatedCrfArguments& a,
                                                 const T (&center)[kImage], const T* staged,

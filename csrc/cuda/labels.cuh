@@ -1,5 +1,5 @@
-// Labels of any integer type. Most vectors of pixels hold no label: those are found out first, by
-// whole words; the labels of the others are then looked at one by one.
+// Labels of any integer type. Most vectors of pixels hold no label, which comparing whole words
+// shows. Only the labels of the other vectors are then looked at one by one.
 #pragma once
 
 #include <type_traits>

@@ -1,4 +1,4 @@
-// How a kernel is launched and its shared memory declared, and how rows are cut among blocks.
+// How a kernel is launched and its shared memory declared, and how rows are divided among blocks.
 // tests/cuda_on_cpu replaces the two macros, and makes blocks and rows small, to run these sources
 // as plain C++.
 #pragma once
@@ -21,7 +21,7 @@
 namespace accl {
 namespace cuda {
 
-// 4 warps: few, so that the many blocks of a small image are all at work.
+// A block has 4 warps. They are few, so that even a small image keeps many blocks at work.
 constexpr int kThreads = ACCL_BLOCK_THREADS;
 constexpr int kWarp = 32;
 constexpr int kWarps = kThreads / kWarp;

@@ -43,7 +43,7 @@ __device__ __forceinline__ __nv_bfloat16 narrow<__nv_bfloat16>(float x) {
   return __float2bfloat16_rn(x);
 }
 
-// The widest word that memory moves kBytes in, and the same bits as a number.
+// A word of kBytes (16 at most) that memory moves at once, and the same bits as a number.
 template <int kBytes>
 struct WordOf {
   typedef uint4 type;
@@ -80,7 +80,8 @@ struct Words {
 
 // What a thread has of a tile: kVectors vectors of kWidth neighbouring elements, kThreads vectors
 // apart, so that a warp's accesses are contiguous. A tile can be longer than the chunk that it
-// begins; elements beyond the chunk's end are padding. kWhole: none is, and the rows are aligned.
+// begins; elements beyond the chunk's end are padding. kWhole: the tile has no padding, and the
+// rows are aligned.
 template <int kVectors_, int kWidth_, bool kWhole = false>
 class Tile {
  public:
@@ -154,8 +155,9 @@ class Tile {
   bool aligned_;
 };
 
-// Calls function(tile) for the elements that a thread has in a chunk. A whole tile comes at once;
-// elements of others, and of rows that are not aligned, come one by one in the same order.
+// Calls function(tile) for the elements that a thread has in a chunk. The elements of a whole tile
+// come in one call. Those of other tiles, and of rows that are not aligned, come one by one in the
+// same order.
 template <class AnyTile, class Function>
 __device__ __forceinline__ void for_tiles(int64_t begin, int64_t end, bool aligned,
                                           const Function& function) {
@@ -177,7 +179,7 @@ __device__ __forceinline__ void for_tiles(int64_t begin, int64_t end, bool align
   }
 }
 
-// Elements of a vector: as many as 16 bytes hold in the accumulation type. Maps of both types are
+// A vector has as many elements as 16 bytes hold in the accumulation type. Maps of both types are
 // then written in whole sectors of 32 bytes.
 template <class In>
 constexpr int kWidthOf = 16 / int(sizeof(Accumulation<In>));

@@ -1,5 +1,5 @@
-// The instructions that the compiler does not emit by itself as wanted. tests/cuda_on_cpu compiles
-// the plain C++ beside each.
+// Instructions that the compiler does not choose by itself. tests/cuda_on_cpu compiles the plain
+// C++ beside them.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -19,8 +19,8 @@ inline float exp2_approximate(float x) { return exp2f(x); }
 
 #else
 
-// A store in one instruction. The compiler splits a plain one into stores of 4 bytes 16 bytes
-// apart, and each of them moves four times its bytes.
+// Stores a word in one instruction. The compiler splits a plain assignment into stores of 4 bytes,
+// and each of these moves four times its bytes.
 __device__ __forceinline__ void store_word(uint4* to, const uint4& word) {
   asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)),
                "r"(word.x), "r"(word.y), "r"(word.z), "r"(word.w)

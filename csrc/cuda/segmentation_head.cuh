@@ -2,7 +2,7 @@
 // walks chunks of images.
 #pragma once
 
-#include <cuda_runtime.h> // first: math/ compiles for the device where it is there
+#include <cuda_runtime.h> // first, so that math/ is compiled for the device
 
 #include <initializer_list>
 #include <type_traits>
@@ -24,10 +24,10 @@ struct PixelPlan {
   bool aligned;
 };
 
-// As many as 32 bits count, which divide much faster than 64.
+// The most units that 32 bits can count: a division of 32 bits is much faster than one of 64.
 constexpr int64_t kMaxUnits = 2147483647;
 
-// `maps`: what else is read or written along a row, in vectors of 16 bytes.
+// `maps`: the other arrays that are read or written along a row, in vectors of 16 bytes.
 template <class In>
 PixelPlan plan_pixels(const SegmentationHeadArguments& a, std::initializer_list<const void*> maps) {
   PixelPlan plan;
@@ -96,9 +96,9 @@ __device__ __forceinline__ Bounds<T> bounds_of(const SegmentationHeadArguments& 
   return {at[0], at[a.bounds_stride[2]]};
 }
 
-// exp(x) for x <= 0, as exact as values that come from and go to the type In need it. x log2(e) is
-// rounded once: the relative error is below 2^-17 where exp(x) is a normal number, a 64th of
-// float16's rounding.
+// exp(x) for x <= 0, as exact as the type In needs it. For types of 2 bytes x log2(e) is rounded,
+// so the relative error is below 2^-17 where exp(x) is a normal number: a 64th of float16's
+// rounding.
 template <class In>
 __device__ __forceinline__ Accumulation<In> exponential(Accumulation<In> x) {
   if constexpr (sizeof(In) == 2) {

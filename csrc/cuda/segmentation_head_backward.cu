@@ -1,6 +1,6 @@
-// Gradient of the logits, in one pass, from whichever gradients came: through the probabilities,
-// the cross-entropy, the penalty and the soft sizes.
-#include <cuda_runtime.h> // first: math/ compiles for the device where it is there
+// Gradient of the logits, in one pass, from the gradients that are given: those of the
+// probabilities, the cross-entropy, the penalty and the soft sizes.
+#include <cuda_runtime.h> // first, so that math/ is compiled for the device
 
 #include "segmentation_head_binary.cuh"
 #include "segmentation_head_many.cuh"

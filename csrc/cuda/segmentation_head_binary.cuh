@@ -7,7 +7,7 @@
 namespace accl {
 namespace cuda {
 
-// Two vectors a thread: enough bytes on their way while the first are worked on.
+// A thread has two vectors, so that one is on its way from memory while the other is worked on.
 template <class In>
 using BinaryTile = Tile<2, kWidthOf<In>>;
 
@@ -146,7 +146,7 @@ struct BinaryBackward {
     constexpr int kVectors = Pixels::kVectors, kWidth = Pixels::kWidth;
     In z[kVectors][kWidth], g[kVectors][kWidth];
 #pragma unroll
-    for (int v = 0; v < kVectors; ++v) { // all are on their way before the first is used
+    for (int v = 0; v < kVectors; ++v) { // all loads start before the first value is used
 #pragma unroll
       for (int j = 0; j < kWidth; ++j) g[v][j] = narrow<In>(T(0));
       if (dense) load(tile, a.logits, v, z[v]);

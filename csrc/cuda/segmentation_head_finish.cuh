@@ -1,5 +1,5 @@
-// The scalar end of the forward kernels on pixels, by the last block: the sums of the chunks become
-// soft sizes, cross-entropy and penalty, and the scales that backward needs.
+// The end of the forward kernels on pixels, where the last block makes the sums of the chunks into
+// soft sizes, cross-entropy and penalty, and into the scales that backward needs.
 #pragma once
 
 #include "reduce.cuh"
@@ -8,7 +8,8 @@
 namespace accl {
 namespace cuda {
 
-// Sums of an image, in this order: soft size of each class, cross-entropy, weight; those wanted.
+// The number of sums of an image. They are, in this order and as far as they are wanted: soft size
+// of each class, cross-entropy, weight.
 __device__ __forceinline__ int64_t sizes_of_image(const SegmentationHeadForward& a) {
   return a.soft_size ? a.classes : 0;
 }
@@ -16,12 +17,12 @@ __device__ __forceinline__ int64_t sums_of_image(const SegmentationHeadForward& 
   return sizes_of_image(a) + (a.labels ? 2 : 0);
 }
 
-// a.partials: [B, sums, chunks], then what the last block makes of them for each image, [B, 2]:
-// cross-entropy and weight.
+// a.scratch holds the sums of the chunks, [B, sums, chunks], then the cross-entropy and the weight
+// of each image, [B, 2], which the last block adds up.
 template <class T>
 __device__ __forceinline__ T* chunk_sums_of_image(const SegmentationHeadForward& a,
                                                   const Chunks& chunks, int64_t image) {
-  return static_cast<T*>(a.partials) + image * sums_of_image(a) * chunks.count;
+  return static_cast<T*>(a.scratch) + image * sums_of_image(a) * chunks.count;
 }
 
 template <class T>

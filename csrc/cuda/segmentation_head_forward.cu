@@ -1,7 +1,7 @@
 // segmentation_head, partial_cross_entropy and size_penalty: probabilities, soft sizes,
 // cross-entropy and penalty, eqs. (1) to (4), in one launch. Each block sums chunks of images; the
 // block that ends last adds the sums of all chunks and computes the scalars.
-#include <cuda_runtime.h> // first: math/ compiles for the device where it is there
+#include <cuda_runtime.h> // first, so that math/ is compiled for the device
 
 #include "segmentation_head_binary.cuh"
 #include "segmentation_head_many.cuh"
@@ -32,7 +32,7 @@ int forward(const SegmentationHeadForward& a, cudaStream_t stream) {
 
 } // namespace
 
-int64_t segmentation_head_partials(const SegmentationHeadArguments& a) {
+int64_t segmentation_head_scratch(const SegmentationHeadArguments& a) {
   const int64_t sums = a.classes + (a.labels ? 2 : 0);
   return a.images * (sums * chunks_of(a.pixels).count + 2);
 }

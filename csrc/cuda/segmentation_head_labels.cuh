@@ -7,13 +7,13 @@
 namespace accl {
 namespace cuda {
 
-// The label of pixel `at` of the batch, which has one, and the factor of its loss.
+// The label of a labelled pixel, `at` in the batch, and the factor of its loss.
 template <class T>
 struct PixelLabel {
   int32_t code; // class or kInvalid
   T weight;     // what the pixel counts in the means: its own weight times its class's
-  T factor; // of its loss; with smoothing, where the loss has the weights of the classes inside,
-            // its own weight alone; NaN for an invalid label
+  T factor; // of its loss: the same weight; or its own weight alone with smoothing, where the loss
+            // contains the weights of the classes. NaN for an invalid label
 
   __device__ __forceinline__ PixelLabel() : code(kInvalid), weight(T(0)), factor(T(0)) {}
   __device__ __forceinline__ PixelLabel(const SegmentationHeadArguments& a, const PixelPlan& plan,
@@ -77,7 +77,7 @@ __device__ __forceinline__ bool maps_losses(const SegmentationHeadForward& a) {
   return a.ce && a.ce_reduction == Reduction::kNone;
 }
 
-// Label of a pixel whose logits get a gradient: the factor has the gradient of the loss inside.
+// The same for the backward pass, where the factor contains the incoming gradient of the loss.
 template <class T>
 __device__ __forceinline__ PixelLabel<T> label_with_gradient(const SegmentationHeadBackward& a,
                                                              const PixelPlan& plan, int64_t image,
@@ -91,7 +91,7 @@ __device__ __forceinline__ PixelLabel<T> label_with_gradient(const SegmentationH
   return label;
 }
 
-// Gradient of a soft size V: the one that came, plus the penalty's.
+// Gradient of a soft size V: the incoming one plus that of the penalty.
 template <class T>
 __device__ __forceinline__ T row_gradient(const SegmentationHeadBackward& a, int64_t image,
                                           int64_t c) {

@@ -22,14 +22,14 @@ __device__ __forceinline__ void load_wide(const SegmentationHeadArguments& a, co
   for (int j = 0; j < Pixels::kWidth; ++j) x[j] = widen(raw[j]);
 }
 
-// exp(-|z - top|), and 1 where both are equal: infinities of one sign differ by NaN.
+// exp(-|z - top|), and 1 where both are equal: the difference of equal infinities is NaN.
 template <class In>
 __device__ __forceinline__ Accumulation<In> exponential_apart(Accumulation<In> z,
                                                               Accumulation<In> top) {
   return z == top ? Accumulation<In>(1) : exponential<In>(-abs_(z - top));
 }
 
-constexpr int kClassGroup = 32; // classes whose sums meet in shared memory at a time
+constexpr int kClassGroup = 32; // classes whose sums are in shared memory at a time
 
 template <class In>
 struct ManyForward {
@@ -91,7 +91,8 @@ struct ManyForward {
     return sums.add(label, loss);
   }
 
-  // Probabilities of all classes; their sums over the tile join those of the chunk's tiles before.
+  // Probabilities of all classes. Their sums over the tile are added to those of the tiles before
+  // it.
   __device__ __forceinline__ void probabilities(const Pixels& tile, bool first,
                                                 const T (&top)[kWidth],
                                                 const T (&scale)[kWidth]) const {
@@ -159,7 +160,7 @@ __global__ void __launch_bounds__(kThreads)
   if (is_last_block(a.ticket)) finish<T>(a, plan.chunks);
 }
 
-// Rows whose gradient is computed once for a block; those of further classes at every use.
+// A block computes the gradients of this many rows once; those of further classes at every use.
 constexpr int kKeptRows = 256;
 
 template <class In>
@@ -182,7 +183,7 @@ struct ManyBackward {
         kept(row_gradients),
         dense(a.grad_probabilities || a.grad_soft_size || a.grad_penalty) {}
 
-  // Gradient of class c's probabilities: the map that came, plus the row's share through V.
+  // Gradient of class c's probabilities: the incoming map, plus the gradient of the soft size V.
   __device__ __forceinline__ void load_gradient(const Pixels& tile, int32_t c,
                                                 T (&g)[kWidth]) const {
     const T row = c < kKeptRows ? kept[c] : row_gradient<T>(a, image, c);
@@ -193,7 +194,7 @@ struct ManyBackward {
     for (int j = 0; j < kWidth; ++j) g[j] += row;
   }
 
-  // What the classes of a pixel come to: see math/softmax.h.
+  // Sums over the classes of a pixel; see math/softmax.h.
   struct Reduced {
     T top, others;
     int32_t top_class;
@@ -287,7 +288,7 @@ __global__ void __launch_bounds__(kThreads)
     for (int64_t at = unit.begin; at < unit.end; at += ManyTile<In>::kElements) {
       work.write(ManyTile<In>(at, unit.end, plan.aligned));
     }
-    __syncthreads(); // and used before the next image's overwrite them
+    __syncthreads(); // all are used before the next image's overwrite them
   }
 }
 

@@ -12,15 +12,15 @@ namespace cuda {
 template <class In>
 using MulticlassTile = Tile<1, kWidthOf<In>>;
 
-// Whether class c, of the kClasses that a kernel has room for, exists. with_kernel_classes() takes
-// no larger kernel than is needed, so most classes of it always do.
+// True if class c exists, of the kClasses for which a kernel has room. with_kernel_classes() takes
+// the smallest kernel that fits, so the compiler knows of most classes that they exist.
 template <class In, int kClasses>
 __device__ __forceinline__ bool has_class(const SegmentationHeadArguments& a, int c) {
   constexpr int kLeast = sizeof(In) == 8 ? 2 : kClasses / 2 + (kClasses > 2);
   return c < kLeast || c < a.classes;
 }
 
-// The logits, or another array [B, C, N], of a thread's pixels. Classes that do not exist have
+// Loads the logits, or another array [B, C, N], of a thread's pixels. Classes that do not exist get
 // `no_class`.
 template <class In, int kClasses, class Pixels>
 __device__ __forceinline__ void load_classes(const SegmentationHeadArguments& a, const void* base,
@@ -50,7 +50,8 @@ __device__ __forceinline__ void store_classes(const SegmentationHeadArguments& a
   }
 }
 
-// Entry `at` of an array in registers, which have no addresses. The last entry for a larger `at`.
+// Entry `at` of an array that stays in registers, or the last entry if `at` is larger. An index
+// known only at run time would need addresses, which registers do not have.
 template <class T, int kCount>
 __device__ __forceinline__ T pick(const T (&x)[kCount], int at) {
   T picked = x[kCount - 1];
@@ -290,7 +291,7 @@ __global__ void __launch_bounds__(kThreads)
     const MulticlassBackward<In, kClasses> work(a, plan, unit.image, rows);
     for_tiles<MulticlassTile<In>>(unit.begin, unit.end, plan.aligned,
                                   [&](const auto& tile) { work.write(tile); });
-    __syncthreads(); // and used before the next image's overwrite them
+    __syncthreads(); // all are used before the next image's overwrite them
   }
 }
 

@@ -63,7 +63,7 @@ inline at::Tensor partial_cross_entropy(const at::Tensor& logits, const at::Tens
                              options.pixel_weight, options.label_smoothing, reduction));
 }
 
-// bounds: a tensor that broadcasts to [B, C, 2]
+// bounds: a tensor that broadcasts to [B, C, 2].
 inline at::Tensor size_penalty(const at::Tensor& logits, const at::Tensor& bounds,
                                std::string_view normalize = "area",
                                std::string_view reduction = "mean") {
@@ -93,7 +93,7 @@ inline SegmentationHeadOutput segmentation_head(const at::Tensor& logits, const 
 
 struct GatedCRFOptions {
   int64_t radius = 5;
-  // weight, sigma_space, sigma_image of each kernel, one after the other
+  // Three numbers for each kernel: weight, sigma_space, sigma_image.
   std::vector<double> kernels = {1.0, 6.0, 0.1};
   std::vector<double> spacing = {}; // empty: 1 along every axis
   OptionalTensor source_mask = std::nullopt;

@@ -33,13 +33,13 @@ ACCL_HD double log1p_unit(double x) { return log1p(x); }
 ACCL_HD float log1p_(float x) { return log1pf(x); }
 ACCL_HD double log1p_(double x) { return log1p(x); }
 
-// factor x, but 0 for a factor of 0 even where x is infinite or NaN.
+// factor * x, but 0 for a factor of 0 even where x is infinite or NaN.
 template <class T>
 ACCL_HD T times(T factor, T x) {
   return select(factor == T(0), T(0), factor * x);
 }
 
-// By its bits: isfinite is folded away under -ffinite-math-only and differs between compilers.
+// x - x is NaN for infinity and NaN. isfinite is not used: what it is differs between compilers.
 template <class T>
 ACCL_HD bool is_finite(T x) {
   return x - x == T(0);

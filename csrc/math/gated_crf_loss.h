@@ -3,7 +3,7 @@
 //   C >= 2:  L_i = K[1] - sum_c p_ic K[p_c],                dL/dp_ic ~ -K[p_c]
 //   C = 1, two classes 1 - p and p:
 //            L_i = p_i K[1 - p] + (1 - p_i) K[p],           dL/dp_i  ~ K[1 - p] - K[p]
-// The second form has no difference in L: it stays exact where p is near 0 or 1.
+// The second form subtracts nothing in L, so it loses no digits where p is near 0 or 1.
 #pragma once
 
 #include <cstdint>
@@ -14,13 +14,14 @@ namespace accl {
 
 constexpr double kLog2OfE = 1.4426950408889634;
 
-// exp(-x^2 / (2 sigma^2)) = 2^(-x^2 * this). Finite, so that x = 0 gives 1 however small the sigma.
+// The f of exp(-x^2 / (2 sigma^2)) = 2^(-x^2 f). It is limited to `largest`, a finite number, so
+// that x = 0 gives 1 however small sigma is: infinity * 0 would be NaN.
 inline double gaussian_factor(double sigma, double largest) {
   const double factor = kLog2OfE / 2 * (1 / sigma) * (1 / sigma);
   return factor < largest ? factor : largest;
 }
 
-// The power of 2 that the distance of two pixels, `steps` apart along each axis, adds to a kernel.
+// What the distance of two pixels, `steps` apart along each axis, adds to the exponent of 2.
 inline double distance_exponent(const int64_t (&steps)[3], const double (&spacing)[3],
                                 double sigma) {
   double squared = 0;

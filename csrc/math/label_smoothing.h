@@ -11,28 +11,29 @@ namespace accl {
 
 template <class T>
 struct LabelSmoothing {
-  T own; // 1 - e: times its weight, what the label's class has besides the share
-  T share; // e / K: of every class
+  T own; // 1 - e, which the label's class has besides its share
+  T share; // e / K, which every class has
 };
 
 ACCL_HD LabelSmoothing<double> label_smoothing_of(double smoothing, int64_t classes) {
   return {1 - smoothing, smoothing / double(classes < 2 ? 2 : classes)};
 }
 
-// q_0 (-log(1 - s)) + q_1 (-log s), without the difference of large numbers where |z| is large.
+// q_0 (-log(1 - s)) + q_1 (-log s), formed without subtraction, so that large |z| loses no digits.
 template <class T>
 ACCL_HD T smoothed_binary_cross_entropy(const Logistic<T>& l, T background, T foreground) {
   const T linear = times(select(l.z > T(0), background, foreground), abs_(l.z));
   return linear + times(background + foreground, log1p_unit(l.e));
 }
 
-// For a softmax the same is times(sum of q, log(1 + others)) and this of each class.
+// With softmax the loss is times(sum of q, log(1 + others)) plus this term for each class.
 template <class T>
 ACCL_HD T smoothed_softmax_term(T factor, T logit, T top) {
   return times(factor, top - logit);
 }
 
-// (sum of q) p - q, as (sum of the other q) p - q (1 - p): 1 - p comes formed without subtraction.
+// (sum of q) p - q, written as (sum of the other q) p - q (1 - p). `complement` is 1 - p, which the
+// caller formed without subtraction.
 template <class T>
 ACCL_HD T smoothed_cross_entropy_slope(T factor, T other_factors, T p, T complement) {
   return times(other_factors, p) - times(factor, complement);

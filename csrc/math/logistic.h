@@ -1,5 +1,5 @@
-// Sigmoid, its slope, softplus and the binary cross-entropy, all formed from e = exp(-|z|) so that
-// nothing cancels or overflows: s(1 - s) formed naively is 0 at z = 20 in float32.
+// Sigmoid, its slope, softplus and the binary cross-entropy, all formed from e = exp(-|z|), so that
+// nothing cancels or overflows. Formed from s itself, s(1 - s) would be 0 at z = 20 in float32.
 #pragma once
 
 #include "elementary.h"
@@ -13,7 +13,7 @@ struct Logistic {
   T r; // 1 / (1 + e)
 };
 
-// With e given.
+// For a caller that has e already.
 template <class T>
 ACCL_HD Logistic<T> logistic(T z, T e) {
   return {z, e, T(1) / (T(1) + e)};
@@ -24,13 +24,13 @@ ACCL_HD Logistic<T> logistic(T z) {
   return logistic(z, exp_(-abs_(z)));
 }
 
-// s
+// s, the sigmoid of z
 template <class T>
 ACCL_HD T sigmoid(const Logistic<T>& l) {
   return select(l.z >= T(0), l.r, l.e * l.r);
 }
 
-// 1 - s, not by subtraction
+// 1 - s, formed without subtraction
 template <class T>
 ACCL_HD T sigmoid_complement(const Logistic<T>& l) {
   return select(l.z >= T(0), l.e * l.r, l.r);

@@ -18,13 +18,13 @@ ACCL_HD bool is_bounded(const Bounds<T>& bounds) {
   return is_finite(bounds.lower) || is_finite(bounds.upper);
 }
 
-// V - a below a, V - b above b, else 0; so C = excess^2 and dC/dV = 2 excess.
+// V - a if V < a, V - b if V > b, else 0. Then C = excess^2 and dC/dV = 2 excess.
 template <class T>
 ACCL_HD T size_excess(T size, const Bounds<T>& bounds) {
   if (!is_bounded(bounds)) return T(0);
   if (is_finite(bounds.lower) && size < bounds.lower) return size - bounds.lower;
   if (is_finite(bounds.upper) && size > bounds.upper) return size - bounds.upper;
-  return size - size; // 0, but NaN for a NaN size
+  return size - size; // 0, or NaN for a NaN size
 }
 
 template <class T>
@@ -38,8 +38,8 @@ ACCL_HD T size_normalizer(Normalization normalization, int64_t pixels) {
   return T(1);
 }
 
-// Factor of each pair's squared excess in the loss; `bounded` pairs of (image, class) carry a
-// bound.
+// Factor of a squared excess in the loss. `bounded` is the number of pairs of image and class that
+// have a bound.
 template <class T>
 ACCL_HD T size_scale(Normalization normalization, int64_t pixels, Reduction reduction,
                      int64_t bounded) {
@@ -47,14 +47,15 @@ ACCL_HD T size_scale(Normalization normalization, int64_t pixels, Reduction redu
   return reduction == Reduction::kMean && bounded > 0 ? scale / T(bounded) : scale;
 }
 
-// dC/dV times its factor and the incoming gradient, plus the gradient of V itself.
+// dC/dV times the factor of size_scale() and the incoming gradient.
 template <class T>
 ACCL_HD T size_slope(T excess, T scale, T grad_penalty) {
   return T(2) * excess * scale * grad_penalty;
 }
 
-// Factor of an image's summed cross-entropy in the loss: 1/|P| over the batch for kMean, over the
-// image and the number of labelled images for kImageMean, 0 where nothing is labelled.
+// Factor of an image's summed cross-entropy in the loss. kMean divides by the weight of the batch,
+// kImageMean by the image's own weight and by the number of labelled images. 0 where there is no
+// weight.
 template <class T>
 ACCL_HD T cross_entropy_scale(Reduction reduction, T image_weight, T batch_weight,
                               int64_t labelled_images) {

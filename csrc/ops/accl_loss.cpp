@@ -46,8 +46,8 @@ at::Tensor allocate_like(const at::Tensor& x) {
 void run_forward(AcclLossArguments& arguments, const at::Tensor& scores, const at::Tensor& loss) {
   arguments.loss = loss.data_ptr();
   if (!scores.is_cuda()) return cpu::accl_loss_forward(arguments);
-  const at::Tensor scratch = cuda_scratch(cuda::accl_loss_partials(arguments), loss.scalar_type(),
-                                          scores, &arguments.partials, &arguments.ticket);
+  const at::Tensor scratch = cuda_scratch(cuda::accl_loss_scratch(arguments), loss.scalar_type(),
+                                          scores, &arguments.scratch, &arguments.ticket);
   launch_cuda(cuda::accl_loss_forward, arguments, scores);
 }
 

@@ -102,7 +102,7 @@ at::ScalarType accumulation_type(at::ScalarType dtype) {
   return dtype == at::kDouble ? at::kDouble : at::kFloat;
 }
 
-// The names torch has in Python: "float32", not "Float".
+// The names that dtypes have in Python: "float32", not "Float".
 std::string python_name(at::ScalarType dtype) {
   switch (dtype) {
     case at::kByte: return "uint8";

@@ -16,9 +16,9 @@ enum class Criterion : int64_t { kLsgan, kVanilla, kHinge };
 
 Criterion parse_criterion(std::string_view criterion);
 Reduction parse_reduction(std::string_view reduction);       // mean, sum, none
-Reduction parse_label_reduction(std::string_view reduction); // the same and image_mean
+Reduction parse_label_reduction(std::string_view reduction); // mean, sum, none, image_mean
 Normalization parse_normalization(std::string_view normalize);
-// The options of a backward op, which come as the integers of these enums.
+// The backward ops get their options as the integers of these enums.
 Criterion criterion_of(int64_t criterion);
 Reduction reduction_of(int64_t reduction);
 Reduction label_reduction_of(int64_t reduction);
@@ -31,7 +31,7 @@ at::ScalarType accumulation_type(at::ScalarType dtype);
 std::string python_name(at::ScalarType dtype); // "float32", not "Float"
 void check_device(const at::Tensor& tensor, const char* argument, const at::Tensor& other,
                   const char* other_argument);
-// One value a pixel: [B, *S] or [B, 1, *S].
+// A map has one value for each pixel: [B, *S] or [B, 1, *S].
 void check_map(const at::Tensor& logits, const at::Tensor& map, const char* argument,
                const char* logits_argument = "logits");
 void check_scores(const at::Tensor& scores, const char* argument);
@@ -42,7 +42,7 @@ void check_weight(const at::Tensor& logits, const std::optional<at::Tensor>& wei
 void check_pixel_weight(const at::Tensor& logits, const std::optional<at::Tensor>& pixel_weight);
 void check_label_smoothing(double label_smoothing);
 void check_bounds(const at::Tensor& logits, const at::Tensor& bounds);
-// The gradient of an output: wanted shape and dtype are that output's.
+// A gradient has the shape and dtype of the output that it belongs to.
 void check_gradient(const at::Tensor& gradient, const char* argument, c10::SymIntArrayRef shape,
                     at::ScalarType dtype, const at::Tensor& like);
 

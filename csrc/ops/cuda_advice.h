@@ -1,10 +1,10 @@
-// What to do about an error of the CUDA runtime; its own text stops at what went wrong.
+// What to do about an error of the CUDA runtime. CUDA's own text tells only what went wrong.
 #pragma once
 
 namespace accl {
 
-// Sentences for the errors that a user can mend, and for those after which nothing more works; ""
-// for the others. The numbers are those of cudaError_t, which CUDA keeps from version to version.
+// Advice on errors that a user can mend and on errors after which no CUDA call works; "" for all
+// others. The numbers are those of cudaError_t, which CUDA keeps from version to version.
 constexpr const char* cuda_advice(int error) {
   switch (error) {
     case 35: // cudaErrorInsufficientDriver

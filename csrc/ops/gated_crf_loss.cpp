@@ -11,7 +11,7 @@
 namespace accl {
 namespace {
 
-// Options that Python has looked at already; for who calls the ops directly.
+// Python has checked the options already. These checks are for callers of the ops themselves.
 void check_options(int64_t radius, at::ArrayRef<double> kernels, at::ArrayRef<double> spacing,
                    const at::Tensor& like) {
   TORCH_CHECK_VALUE(radius >= 1, "radius must be at least 1, got ", radius);
@@ -63,7 +63,7 @@ void check_mask(const at::Tensor& like, const char* like_argument, const Optiona
   check_map(like, *mask, argument, like_argument);
 }
 
-// Contiguous tensors that the raw pointers of the arguments point into.
+// Keeps the contiguous tensors that the raw pointers of the arguments point into.
 struct Inputs {
   at::Tensor values;
   at::Tensor image;
@@ -75,7 +75,7 @@ struct Inputs {
       : values(given_values.contiguous()), image(given_image.contiguous()) {
     if (source_mask.has_value()) source = source_mask->contiguous();
     if (!destination_mask.has_value()) return;
-    // One tensor for both stays one: its pairs count twice, and need one sum.
+    // One tensor given for both masks stays one tensor: the kernels then need one sum, not two.
     const bool same = source_mask.has_value() && source_mask->is_same(*destination_mask);
     destination = same ? source : destination_mask->contiguous();
   }
@@ -142,8 +142,8 @@ std::tuple<at::Tensor, at::Tensor> gated_crf_loss(
   a.loss = loss.data_ptr();
   if (makes_gradient) a.gradient = gradient.data_ptr();
   if (in.values.is_cuda()) {
-    const at::Tensor scratch = cuda_scratch(cuda::gated_crf_partials(a), loss.scalar_type(),
-                                            in.values, &a.partials, &a.ticket);
+    const at::Tensor scratch = cuda_scratch(cuda::gated_crf_scratch(a), loss.scalar_type(),
+                                            in.values, &a.scratch, &a.ticket);
     launch_cuda(cuda::gated_crf_forward, a, in.values);
   } else {
     cpu::gated_crf_forward(a);

@@ -10,14 +10,14 @@
 
 namespace accl {
 
-// What a reducing CUDA kernel needs besides its outputs, in one allocation.
-inline at::Tensor cuda_scratch(int64_t partials, at::ScalarType type, const at::Tensor& like,
-                               void** partials_out, int32_t** ticket_out) {
-  constexpr int64_t kTicketBytes = 16; // keeps the sums aligned
-  at::Tensor scratch = at::empty({kTicketBytes + partials * int64_t(c10::elementSize(type))},
+// Scratch and ticket of a CUDA kernel that reduces, in one allocation.
+inline at::Tensor cuda_scratch(int64_t elements, at::ScalarType type, const at::Tensor& like,
+                               void** scratch_out, int32_t** ticket_out) {
+  constexpr int64_t kTicketBytes = 16; // more than the ticket needs, so that the scratch is aligned
+  at::Tensor scratch = at::empty({kTicketBytes + elements * int64_t(c10::elementSize(type))},
                                  like.options().dtype(at::kByte));
   *ticket_out = reinterpret_cast<int32_t*>(scratch.data_ptr());
-  *partials_out = static_cast<char*>(scratch.data_ptr()) + kTicketBytes;
+  *scratch_out = static_cast<char*>(scratch.data_ptr()) + kTicketBytes;
   return scratch;
 }
 

@@ -1,6 +1,6 @@
-// Schemas, and which function serves which device. One function an op serves CPU, CUDA and Meta:
-// it checks and allocates the same way for all, and launches nothing on meta tensors. No autocast
-// rule: the kernels take half precision and accumulate in float32 themselves.
+// The schemas of the ops, and their implementations. One function serves CPU, CUDA and Meta: it
+// checks and allocates the same way for all, and launches nothing on meta tensors. There is no rule
+// for autocast: the kernels take half precision and accumulate in float32 themselves.
 #include <torch/library.h>
 
 #include "ops.h"

@@ -21,25 +21,25 @@ at::Tensor accl_discriminator_loss(const at::Tensor& fake_scores, const at::Tens
                                    double fake_target, double real_target,
                                    std::string_view criterion, double scale,
                                    std::string_view reduction);
-// A gradient that output_mask leaves out is undefined and costs nothing.
+// A gradient that output_mask leaves out is not computed; the result is an undefined tensor.
 std::tuple<at::Tensor, at::Tensor> accl_discriminator_loss_backward(
     const at::Tensor& grad_loss, const at::Tensor& fake_scores, const at::Tensor& real_scores,
     double fake_target, double real_target, int64_t criterion, double scale, int64_t reduction,
     std::array<bool, 2> output_mask);
 
-// loss, and the factor of each image's sum in it [B]
+// Returns loss, and the factor of each image's sum in it [B].
 std::tuple<at::Tensor, at::Tensor> partial_cross_entropy(
     const at::Tensor& logits, const at::Tensor& labels, int64_t ignore_index,
     const OptionalTensor& weight, const OptionalTensor& pixel_weight, double label_smoothing,
     std::string_view reduction);
 
-// penalty, soft size [B, C], and the factor of each squared excess []
+// Returns penalty, soft size [B, C], and the factor of each squared excess [].
 std::tuple<at::Tensor, at::Tensor, at::Tensor> size_penalty(const at::Tensor& logits,
                                                             const at::Tensor& bounds,
                                                             std::string_view normalize,
                                                             std::string_view reduction);
 
-// probabilities, partial_ce, size_penalty, soft_size, and both factors
+// Returns probabilities, partial_ce, size_penalty, soft_size, and the two factors above.
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>
 segmentation_head(const at::Tensor& logits, const at::Tensor& labels, const OptionalTensor& bounds,
                   int64_t ignore_index, const OptionalTensor& weight,
@@ -58,7 +58,7 @@ struct SegmentationHeadBackwardInputs {
   int64_t normalize = 0, ce_reduction = 0, size_reduction = 0;
 };
 
-// Gradient of the logits for all three of the above. A gradient that is absent costs nothing.
+// Gradient of the logits for all three ops above. Work is done only for gradients that are given.
 at::Tensor segmentation_head_backward(const SegmentationHeadBackwardInputs& in);
 
 using SegmentationHeadBackwardOp = at::Tensor(const OptionalTensor&, const OptionalTensor&,
@@ -69,7 +69,8 @@ using SegmentationHeadBackwardOp = at::Tensor(const OptionalTensor&, const Optio
                                               const OptionalTensor&, const OptionalTensor&, double,
                                               int64_t, int64_t, int64_t);
 
-// A function that takes the struct, as the dispatcher calls it: with each argument apart.
+// The dispatcher passes each argument by itself. This makes the struct of them and calls the
+// function that takes it.
 template <class Op>
 struct ByName;
 template <class... Arguments>
@@ -80,15 +81,16 @@ struct ByName<at::Tensor(Arguments...)> {
   }
 };
 
-// loss, and its gradient by the probabilities in the accumulation type: empty unless asked for, and
-// for reduction none. kernels: weight, sigma_space and sigma_image of each; spacing: none is 1.
+// Returns the loss, and its gradient with respect to the probabilities in the accumulation type.
+// The gradient is empty if it was not asked for, and for reduction none. kernels: three numbers
+// each, weight, sigma_space and sigma_image. spacing: empty means 1 along every axis.
 std::tuple<at::Tensor, at::Tensor> gated_crf_loss(
     const at::Tensor& probabilities, const at::Tensor& image, int64_t radius,
     at::ArrayRef<double> kernels, at::ArrayRef<double> spacing, const OptionalTensor& source_mask,
     const OptionalTensor& destination_mask, std::string_view reduction, bool with_gradient);
 
-// sums_i = sum_j k_ij values_j over the sources, at the destinations: what all derivatives of the
-// loss are made of. It is linear, and its adjoint is itself with the masks exchanged.
+// sums_i = sum_j k_ij values_j over the sources j, for the destinations i. All derivatives of the
+// loss are made of it. It is linear; exchanging the two masks gives its adjoint.
 at::Tensor gated_crf_gather(const at::Tensor& values, const at::Tensor& image, int64_t radius,
                             at::ArrayRef<double> kernels, at::ArrayRef<double> spacing,
                             const OptionalTensor& source_mask,

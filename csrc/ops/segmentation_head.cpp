@@ -12,7 +12,7 @@ at::TensorOptions accumulation(const at::Tensor& logits) {
   return logits.options().dtype(accumulation_type(logits.scalar_type()));
 }
 
-// [B, *S]
+// [B, *S], the shape of a map with one value for each pixel.
 std::vector<c10::SymInt> map_shape(const at::Tensor& logits) {
   std::vector<c10::SymInt> shape(logits.sym_sizes().begin(), logits.sym_sizes().end());
   shape.erase(shape.begin() + 1);
@@ -32,8 +32,7 @@ at::Tensor allocate_per_pair(const at::Tensor& logits) {
   return at::empty_symint({logits.sym_size(0), logits.sym_size(1)}, accumulation(logits));
 }
 
-// The arguments of a kernel hold raw pointers; the contiguous tensors that they point into are kept
-// here.
+// Keeps the contiguous tensors that the raw pointers of the arguments point into.
 class Inputs {
  public:
   explicit Inputs(const at::Tensor& x)
@@ -70,7 +69,7 @@ class Inputs {
     a.size_reduction = reduction;
   }
 
-  // Null where the tensor is absent.
+  // A pointer to the contiguous elements, or null where no tensor is given.
   const void* dense(const OptionalTensor& given) {
     if (!given.has_value()) return nullptr;
     kept_.push_back(given->contiguous());
@@ -92,8 +91,8 @@ class Inputs {
 void run_forward(SegmentationHeadForward& a, const Inputs& in) {
   if (in.logits.is_cuda()) {
     const at::Tensor scratch =
-        cuda_scratch(cuda::segmentation_head_partials(a),
-                     accumulation_type(in.logits.scalar_type()), in.logits, &a.partials, &a.ticket);
+        cuda_scratch(cuda::segmentation_head_scratch(a), accumulation_type(in.logits.scalar_type()),
+                     in.logits, &a.scratch, &a.ticket);
     return launch_cuda(cuda::segmentation_head_forward, a, in.logits);
   }
   const int64_t invalid = cpu::segmentation_head_forward(a);
@@ -252,7 +251,7 @@ at::Tensor segmentation_head_backward(const SegmentationHeadBackwardInputs& in) 
     a.grad_ce = inputs.dense(in.grad_ce);
     a.ce_scale = inputs.dense(in.ce_scale);
   }
-  // Without bounds the penalty is constant.
+  // Without bounds the penalty is constant and has no gradient.
   if (in.grad_penalty.has_value() && in.bounds.has_value()) {
     inputs.fill_bounds(a, *in.bounds, Normalization(in.normalize), Reduction(in.size_reduction));
     a.grad_penalty = inputs.dense(in.grad_penalty);

@@ -1,12 +1,12 @@
-// What stands for the CUDA kernels in a build without them: every launch fails with the reason.
+// Takes the place of the CUDA kernels in a build without them: every launch fails and says why.
 #include "../kernels.h"
 
 #ifndef ACCL_WITH_CUDA
 namespace accl::cuda {
 
-int64_t accl_loss_partials(const AcclLossArguments&) { return 0; }
-int64_t segmentation_head_partials(const SegmentationHeadArguments&) { return 0; }
-int64_t gated_crf_partials(const GatedCrfForward&) { return 0; }
+int64_t accl_loss_scratch(const AcclLossArguments&) { return 0; }
+int64_t segmentation_head_scratch(const SegmentationHeadArguments&) { return 0; }
+int64_t gated_crf_scratch(const GatedCrfForward&) { return 0; }
 int accl_loss_forward(const AcclLossArguments&, void*) { return -1; }
 int accl_loss_backward(const AcclLossArguments&, void*) { return -1; }
 int segmentation_head_forward(const SegmentationHeadForward&, void*) { return -1; }

@@ -68,8 +68,8 @@ Results run_pairs(const Case& c, Checker& checker, bool shifted, int repeats) {
     results.gradient = Buffer(a.images * a.classes * a.pixels * wide, shift);
     a.gradient = results.gradient.data();
   }
-  const Buffer partials(cuda::gated_crf_partials(a) * wide, 0), ticket(sizeof(int32_t), 0);
-  a.partials = partials.data();
+  const Buffer scratch(cuda::gated_crf_scratch(a) * wide, 0), ticket(sizeof(int32_t), 0);
+  a.scratch = scratch.data();
   a.ticket = static_cast<int32_t*>(ticket.data());
   // A mean over destinations counts them first.
   const bool counts = a.reduction == Reduction::kMean && a.destination;

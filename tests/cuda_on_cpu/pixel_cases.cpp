@@ -87,9 +87,9 @@ struct Run {
   }
 
   void launch(Checker& checker, int repeats) {
-    const Buffer partials(cuda::segmentation_head_partials(forward) * wide, 0),
+    const Buffer scratch(cuda::segmentation_head_scratch(forward) * wide, 0),
         ticket(sizeof(int32_t), 0);
-    forward.partials = partials.data();
+    forward.scratch = scratch.data();
     forward.ticket = static_cast<int32_t*>(ticket.data());
     for (int repeat = 0; repeat < repeats; ++repeat) { // the second finds a used ticket
       for (const Buffer* b :
@@ -135,9 +135,9 @@ void run_alone(const Run& batch, int64_t i, Checker& checker) {
   f.ce_scale = scale.data();
   f.penalty = penalty.data();
   f.penalty_scale = penalty_scale.data();
-  const Buffer partials(cuda::segmentation_head_partials(f) * batch.wide, 0),
+  const Buffer scratch(cuda::segmentation_head_scratch(f) * batch.wide, 0),
       ticket(sizeof(int32_t), 0);
-  f.partials = partials.data();
+  f.scratch = scratch.data();
   f.ticket = static_cast<int32_t*>(ticket.data());
   checker.one_launch("forward", [&] { return cuda::segmentation_head_forward(f, nullptr); });
   if (batch.probabilities) {

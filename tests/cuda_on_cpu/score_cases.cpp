@@ -36,8 +36,8 @@ Results run_scores(const Case& c, Checker& checker, bool shifted, int repeats) {
   }
   results.loss = Buffer((a.elementwise ? a.group[0].count : 1) * wide, shift(wide));
   a.loss = results.loss.data();
-  const Buffer partials(cuda::accl_loss_partials(a) * wide, 0), ticket(sizeof(int32_t), 0);
-  a.partials = partials.data();
+  const Buffer scratch(cuda::accl_loss_scratch(a) * wide, 0), ticket(sizeof(int32_t), 0);
+  a.scratch = scratch.data();
   a.ticket = static_cast<int32_t*>(ticket.data());
   for (int repeat = 0; repeat < repeats; ++repeat) { // the second finds a used ticket
     results.loss.poison();

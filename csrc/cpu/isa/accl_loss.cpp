@@ -52,7 +52,7 @@ void accl_loss_backward(const AcclLossArguments& a, int32_t group, int64_t chunk
   });
 }
 
-// The only name with external linkage that the rest of the library sees.
+// The only name that the rest of the library sees.
 #define ACCL_STRINGIZE_(x) #x
 #define ACCL_STRINGIZE(x) ACCL_STRINGIZE_(x)
 extern const cpu::Kernels kKernels = {

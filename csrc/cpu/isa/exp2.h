@@ -6,7 +6,8 @@
 namespace accl {
 namespace ACCL_ISA {
 
-// 2^f = 1 + f q(f) for |f| <= 1/2, of least relative error: 4.3e-7 for float, 3.0e-16 for double.
+// The polynomial q in 2^f = 1 + f q(f) for |f| <= 1/2, with the least relative error of 2^f: 4.3e-7
+// for float, 3.0e-16 for double.
 template <class T>
 struct Exp2;
 template <>
@@ -31,9 +32,9 @@ struct Exp2<double> {
                                                    2.40226506959104722e-1, 6.93147180559951616e-1};
 };
 
-// x as f + n, n the nearest integer, and p 2^n. AVX-512 has an instruction for each half, which
-// also know what becomes of an infinite x; elsewhere the exponent's bits are added to p's, since
-// the units that multiply are the busy ones.
+// 2^x is computed as p 2^n, where x = f + n and n is the nearest integer. AVX-512 has an instruction
+// that gives f and one that gives p 2^n, and both are right for an infinite x too. Elsewhere n is
+// added to the bits of p's exponent, because the units that multiply are busy.
 #if defined(__AVX512DQ__)
 ACCL_HD Vector<float> beyond_integer(Vector<float> x) {
   return (Vector<float>)_mm512_maskz_reduce_ps(0xffff, (__m512)x, 0);
@@ -49,8 +50,8 @@ ACCL_HD Vector<double> times_power_of_2(Vector<double> p, Vector<double> n) {
 }
 #endif
 
-// Exactly 1 at 0, and below 2^-125 from -126 on; NaN for a NaN whose last nine bits are 0 (the
-// usual ones).
+// 2^x for x <= 0: exactly 1 at x = 0, and less than 2^-125 for x <= -126. NaN for a NaN whose last
+// nine bits are 0, as the usual ones are.
 template <class T>
 ACCL_HD Vector<T> exp2_of_negative(Vector<T> x) {
   typedef Vector<T> V;
@@ -59,8 +60,9 @@ ACCL_HD Vector<T> exp2_of_negative(Vector<T> x) {
   const V f = beyond_integer(x);
 #else
   typedef typename Native<T>::mask I;
-  constexpr T kShift = T(int64_t(3) << (E::kMantissa - 1)); // adding it rounds to an integer, which
-  constexpr T kLeast = T(1 - E::kBias); // then stands in the low bits
+  // Adding kShift rounds to an integer, which the low bits of the sum then hold.
+  constexpr T kShift = T(int64_t(3) << (E::kMantissa - 1));
+  constexpr T kLeast = T(1 - E::kBias);
   const V v = at_least(V{} + kLeast, x);
   const V shifted = v + kShift;
   const V f = v - (shifted - kShift);
@@ -71,7 +73,7 @@ ACCL_HD Vector<T> exp2_of_negative(Vector<T> x) {
 #if defined(__AVX512DQ__)
   return times_power_of_2(p, x - f);
 #else
-  // The smallest normal number is taken off for the sum to be 0 there.
+  // Subtracting the smallest normal number makes the result exactly 0 at the least x.
   return (V)((I)p + ((I)shifted << E::kMantissa)) - E::kSmallest;
 #endif
 }

@@ -6,7 +6,7 @@
 namespace accl {
 namespace ACCL_ISA {
 
-// p 2^n for n = shifted - shift, an integer; rounded once, also below the smallest normal number.
+// p 2^n, where n = shifted - shift is an integer. It is rounded only once, even if it is subnormal.
 ACCL_HD Vector<float> scale_by_power(Vector<float> p, Vector<float> shifted, Vector<float> shift) {
 #if defined(__AVX512F__)
   return (Vector<float>)_mm512_maskz_scalef_ps(0xffff, (__m512)p, (__m512)(shifted - shift));
@@ -14,14 +14,15 @@ ACCL_HD Vector<float> scale_by_power(Vector<float> p, Vector<float> shifted, Vec
   typedef Vector<float> F;
   typedef Native<float>::mask I;
   const I exponent = (I)shifted - (I)shift;
-  const I half = exponent >> 1; // two factors that are normal numbers
+  const I half = exponent >> 1; // 2^n as two factors, both of them normal numbers
   const F low = (F)((half + 127) << 23);
   const F high = (F)((exponent - half + 127) << 23);
   return p * low * high;
 #endif
 }
 
-// exp by 2^n exp(r), |r| <= ln(2) / 2; the polynomial is Cephes' expf, within 2 ulp. For x <= 88.
+// exp(x) for x <= 88, as 2^n exp(r) with |r| <= ln(2) / 2. The polynomial is that of Cephes' expf;
+// the result is within 2 ulp.
 ACCL_HD Lanes<float> exp_(const Lanes<float>& x) {
   typedef Vector<float> F;
   Lanes<float> y;
@@ -43,7 +44,7 @@ ACCL_HD Lanes<float> exp_(const Lanes<float>& x) {
   return y;
 }
 
-// log(1 + x), x in [0, 1]: 2 atanh(t), t = x / (2 + x), by its series in t^2 <= 1/9.
+// log(1 + x) for x in [0, 1], as 2 atanh(t) with t = x / (2 + x), by its series in t^2 <= 1/9.
 ACCL_HD Lanes<float> log1p_unit(const Lanes<float>& x) {
   typedef Vector<float> F;
   Lanes<float> y;

@@ -1,7 +1,8 @@
-// The gated CRF loss on one tile of an image. The tile and what its windows reach are first copied,
-// widened and padded with zeros: a neighbour outside the image or without a source then adds
-// k * 0, and the sums over the window need no test. Every pixel sums its own window in the order of
-// the table, so that nothing depends on the tile, the batch or the number of threads.
+// The gated CRF loss on one tile of an image. The tile and what its windows reach are first copied
+// to scratch in the accumulation type, with 0 outside the image and where a pixel is no source.
+// Such a neighbour adds k * 0, so the sums over the window need no test. Every pixel sums its own
+// window in the order of the table, so that nothing depends on the tile, the batch or the number of
+// threads.
 #include "../../math/gated_crf_loss.h"
 
 #include "../gated_crf_loss.h"
@@ -12,7 +13,7 @@ namespace accl {
 namespace ACCL_ISA {
 namespace {
 
-// Sums that are carried at once in registers, beside the kernel's own numbers.
+// The most sums that are kept in registers at once, beside the numbers of the kernel itself.
 constexpr int kMaxSums = 5;
 
 template <class T>
@@ -22,7 +23,8 @@ ACCL_HD Vector<T> load_vector(const T* from) {
   return x;
 }
 
-// x - 0 is x, and leaves a broadcast alone; 0 + x, which is not -0 for -0, would stay an addition.
+// A vector of x. The compiler drops x - 0, which is x for every x. It could not drop 0 + x, because
+// 0 + -0 is 0.
 template <class T>
 ACCL_HD Vector<T> broadcast(T x) {
   return x - Vector<T>{};
@@ -35,12 +37,13 @@ struct Padded {
   const T* marks; // 1 for a source
   int64_t stride; // elements of a channel
   int64_t channels; // of the image
-  const T* center; // [channels] of the row, as they are: a destination may be no source
+  const T* center; // [channels] of the row, without the zeros: a destination may be no source
   int64_t row; // elements of a row's channel
 };
 
-// How k_ij is formed: at[j - i] elements from the pixel, entry n of the window's table.
-// Only kernels that do not look at the image.
+// The structs named ...Kernel compute k_ij. Their at(n, at) takes entry n of the window's table,
+// and `at`, the neighbour's index in the padded tile. This one has only kernels that do not look at
+// the image.
 template <class T>
 struct FlatKernel {
   const T* const flat;
@@ -99,7 +102,7 @@ struct AnyKernel {
   }
 };
 
-// For a pixel that is not finite: a neighbour without a source is left out by selection, since
+// For pixels that are not finite. A neighbour that is no source is left out by selection, because
 // NaN * 0 is NaN.
 template <class T>
 struct CarefulKernel : AnyKernel<T> {
@@ -143,7 +146,7 @@ void window_sums(int count, const Padded<T>& padded, const T* const* x, int64_t 
   }
 }
 
-// n elements of any dtype in the accumulation type; 0 where `keep` is false.
+// Copies n elements of any dtype in the accumulation type, with 0 where `keep` is false.
 template <class T>
 void widen(DType dtype, const void* array, int64_t first, int64_t n, const bool* keep, T* to) {
   dispatch(dtype, [&](auto in) {
@@ -153,7 +156,7 @@ void widen(DType dtype, const void* array, int64_t first, int64_t n, const bool*
       const int some = n - i < kLanes ? int(n - i) : kLanes;
       Accumulation<In> values[kLanes];
       store(values, load_some(from + i, some));
-      if (some == kLanes) { // a count known to the compiler is a vector
+      if (some == kLanes) { // the compiler makes vectors of a loop whose count it knows
         for (int j = 0; j < kLanes; ++j) to[i + j] = T(values[j]);
       } else {
         for (int j = 0; j < some; ++j) to[i + j] = T(values[j]);
@@ -164,7 +167,7 @@ void widen(DType dtype, const void* array, int64_t first, int64_t n, const bool*
   for (int64_t i = 0; i < n; ++i) to[i] = keep[i] ? to[i] : T(0);
 }
 
-// NaN in the form that exp2_of_negative() keeps.
+// Replaces every NaN by the one that exp2_of_negative() returns as NaN.
 template <class T>
 void make_nan_plain(int64_t n, T* x) {
   for (int64_t i = 0; i < n; ++i) x[i] = x[i] == x[i] ? x[i] : T(__builtin_nanf(""));
@@ -181,11 +184,13 @@ template <class T>
 struct Tile {
   const GatedCrfArguments& a;
   const cpu::GatedCrfTile& t;
-  T* const image; // [K] channels of the padded tile, then
+  // Channels of the padded tile:
+  T* const image; // [K]
   T* const values; // [C]
-  T* const marks; // one
-  T* const complement; // one, of a single class
-  T* const image_row; // [K] rows of the tile, then
+  T* const marks; // [1], 1 for a source and 0 elsewhere
+  T* const complement; // [1], 1 - p of a single class
+  // One row of the tile, without the zeros:
+  T* const image_row; // [K]
   T* const value_row; // [C]
   T* const sums; // [C + 2, 16]
 
@@ -205,7 +210,7 @@ struct Tile {
   }
   int64_t channel(int64_t count, int64_t c) const { return (t.image * count + c) * a.pixels; }
 
-  // What row (z, y) of the tile, counted with its padding, holds of the image.
+  // Fills row (z, y) of the padded tile from the image.
   void fill_row(int64_t z, int64_t y) const {
     const int64_t to = z * t.pitch[0] + y * t.pitch[1];
     for (int64_t c = 0; c < cpu::gated_crf_channels(a); ++c) {
@@ -232,8 +237,8 @@ struct Tile {
     for (int64_t i = 0; i < n; ++i) complement[at + i] = marks[at + i] - values[at + i];
   }
 
-  // The channels whose sums are wanted: each value, and before them the marks for the loss of
-  // several classes, or after it the complement of one class.
+  // The channels whose sums are wanted: the values; for the loss of several classes the marks
+  // before them; for the loss of one class its complement after it.
   int64_t sum_count() const { return a.classes + (t.sums ? 0 : 1); }
   int64_t first_value() const { return t.sums || a.classes == 1 ? 0 : 1; }
   const T* summed(int64_t c) const {
@@ -274,7 +279,7 @@ struct Tile {
     return load(flags);
   }
 
-  // Whether a pixel has any neighbour.
+  // 1 for the pixels that have any neighbour, else 0.
   Lanes<T> neighbours(int64_t at) const {
     Lanes<T> count = Lanes<T>(0);
     for (int64_t r = 0; r < t.window.run_count; ++r) {

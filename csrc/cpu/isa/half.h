@@ -82,7 +82,7 @@ ACCL_HD uint16_t to_half(float value) {
   bits &= 0x7fffffff;
   if (bits > 0x7f800000) return uint16_t(sign | 0x7e00);
   if (bits >= 0x477ff000) return uint16_t(sign | 0x7c00); // rounds to infinity
-  if (bits < 0x38800000) { // subnormal: the addition rounds at the last place of a half
+  if (bits < 0x38800000) { // subnormal: adding 0.5 rounds at the last place of a half
     float magnitude;
     std::memcpy(&magnitude, &bits, 4);
     magnitude += 0.5f;

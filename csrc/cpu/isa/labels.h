@@ -11,7 +11,8 @@ constexpr int32_t kIgnored = -1;
 constexpr int32_t kInvalid = -2;
 constexpr int kBlock = 1024;
 
-// The labelled pixels of a block, in order: work on them follows their number, not the block's.
+// The labelled pixels of a block, in order. The work on labels then grows with their number, not
+// with the size of the block.
 struct Labelled {
   int n;
   int first_invalid;             // position in the block, or -1
@@ -19,7 +20,8 @@ struct Labelled {
   int32_t code[kBlock + kLanes]; // class or kInvalid; kIgnored after the last
 };
 
-// The high bit of every byte that differs from value, in eight bytes.
+// Compares eight bytes at once: the result has the high bit of every byte that differs from
+// `value`.
 ACCL_HD uint64_t differing_bytes(const void* bytes, uint8_t value) {
   uint64_t word;
   std::memcpy(&word, bytes, 8);
@@ -28,7 +30,8 @@ ACCL_HD uint64_t differing_bytes(const void* bytes, uint8_t value) {
   return (((difference & low_bits) + low_bits) | difference) & ~low_bits;
 }
 
-// Appends in place, so that whether a pixel counts costs no branch.
+// Writes every pixel to the next entry, and goes on to another entry only if it counts. This needs
+// no branch.
 struct Collector {
   Labelled* found;
   int64_t ignore_index;
@@ -48,7 +51,7 @@ ACCL_HD void collect_block(const Label* from, int n, int64_t ignore_index, int64
                            Labelled* found) {
   Collector collector = {found, ignore_index, labels, 0};
   int i = 0;
-  // Most pixels are unlabelled: bytes are looked at many at a time.
+  // Most pixels are unlabelled, so labels of one byte are compared many at a time.
   const bool ignorable_byte = sizeof(Label) == 1 && int64_t(Label(ignore_index)) == ignore_index;
   constexpr uint64_t kAll = 0x8080808080808080;
   const uint64_t ignored = uint8_t(ignore_index) * 0x0101010101010101u;
@@ -101,7 +104,7 @@ ACCL_HD void collect(const SegmentationHeadArguments& a, int64_t image, int64_t 
     ACCL_LABEL_CASE(kInt32, int32_t)
     ACCL_LABEL_CASE(kInt64, int64_t)
 #undef ACCL_LABEL_CASE
-    case LabelType::kBool: // every pixel is labelled: -1 is no bool
+    case LabelType::kBool: // -1 never equals a bool, so no pixel is ignored
       return collect_block(static_cast<const uint8_t*>(a.labels) + at, n, -1, labels, found);
   }
 }
@@ -120,8 +123,8 @@ ACCL_HD Mask<double> code_is(const int32_t* code, int32_t value, double) {
   return mask;
 }
 
-// What each label counts besides its class: 1 or its pixel's weight; 0 where ignored, NaN where the
-// label is invalid.
+// Weight of each label without that of its class: the pixel's weight, or 1 if pixel_weight is null.
+// 0 where the label is ignored, NaN where it is invalid.
 template <class T, class Pixels>
 ACCL_HD Lanes<T> label_weight(const int32_t* code, const Pixels& pixels, const T* pixel_weight) {
   Lanes<T> w = pixel_weight ? pixels.read(pixel_weight) : Lanes<T>(1);
@@ -129,7 +132,7 @@ ACCL_HD Lanes<T> label_weight(const int32_t* code, const Pixels& pixels, const T
   return select(code_is(code, kInvalid, T()), Lanes<T>(T(__builtin_nan(""))), w);
 }
 
-// Weight of each label's class, 1 where there is none; weight null: all 1.
+// Weight of each label's class. 1 where there is no class, and everywhere if `weight` is null.
 template <class T>
 ACCL_HD Lanes<T> class_weight(const int32_t* code, const T* weight) {
   if (!weight) return Lanes<T>(1);

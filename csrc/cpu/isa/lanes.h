@@ -1,6 +1,6 @@
-// Sixteen numbers at a time, on whatever vector width the instruction set has. The number of
-// lanes is fixed, so that every instruction set adds in the same order; a head or tail shorter
-// than sixteen goes through the same code by way of a padded buffer.
+// Sixteen numbers at a time, on whatever vector width the instruction set has: their arithmetic.
+// The number of lanes is fixed, so that every instruction set adds in the same order. Fewer numbers
+// than sixteen go through the same code in a padded buffer (memory.h).
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,7 @@
 #endif
 
 namespace accl {
-namespace ACCL_ISA { // each instruction set its own types: nothing here may be merged by the linker
+namespace ACCL_ISA { // types of its own, so that the linker merges nothing between instruction sets
 
 constexpr int kLanes = 16;
 
@@ -104,7 +104,7 @@ ACCL_HD Lanes<T> abs_(const Lanes<T>& x) {
   return c;
 }
 
-// Applies a scalar function lane by lane: double, and what is too rare to matter.
+// Applies a scalar function lane by lane: for double, and for what is too rare to need vectors.
 template <class T, class Function>
 ACCL_HD Lanes<T> map(const Lanes<T>& x, const Function& function) {
   T values[kLanes];
@@ -115,7 +115,7 @@ ACCL_HD Lanes<T> map(const Lanes<T>& x, const Function& function) {
   return c;
 }
 
-// Fused where the instruction set can: one rounding instead of two.
+// a * b + c, rounded once where the instruction set can do so, else twice.
 ACCL_HD Vector<float> multiply_add(Vector<float> a, Vector<float> b, Vector<float> c) {
 #if defined(__AVX512F__)
   return (Vector<float>)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
@@ -135,8 +135,8 @@ ACCL_HD Vector<double> multiply_add(Vector<double> a, Vector<double> b, Vector<d
 #endif
 }
 
-// The larger of limit and x; NaN where x is NaN. (maskz with every lane on: GCC 12 warns of its own
-// undefined operand in the plain form.)
+// The larger of limit and x, and NaN where x is NaN. The form with a mask is used with every lane
+// on, because GCC 12 warns about the undefined operand inside its own plain form.
 ACCL_HD Vector<float> at_least(Vector<float> limit, Vector<float> x) {
 #if defined(__AVX512F__)
   return (Vector<float>)_mm512_maskz_max_ps(0xffff, (__m512)limit, (__m512)x);
@@ -167,7 +167,7 @@ ACCL_HD void store(T* to, const Lanes<T>& x) {
   std::memcpy(to, &x, sizeof(x));
 }
 
-// Sums over many lanes, in double and in a fixed order.
+// A sum of many numbers, in double and in a fixed order.
 struct Sum {
   double lane[kLanes] = {};
 

@@ -1,4 +1,4 @@
-// Up to sixteen elements of an array of any dtype, in the type that their sums have.
+// Reads and writes up to sixteen elements of an array of any dtype, in the accumulation type.
 #pragma once
 
 #include "half.h"
@@ -17,7 +17,7 @@ struct AccumulationOf<double> {
 template <class In>
 using Accumulation = typename AccumulationOf<In>::type;
 
-// The first n <= 16 elements; the others are `padding` and are not stored.
+// The first n <= 16 elements. The other lanes are `padding` when loaded, and are not stored.
 template <class In>
 ACCL_HD Lanes<Accumulation<In>> load_some(const In* from, int n, float padding = 0) {
   if (n == kLanes) return load(from);

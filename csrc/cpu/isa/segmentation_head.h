@@ -1,4 +1,4 @@
-// Sixteen pixels of a block: neighbours, or picked by position. And their softmax.
+// Up to sixteen pixels of a block, neighbours or picked by position, and their softmax.
 #pragma once
 
 #include "../../math/softmax.h"
@@ -23,7 +23,7 @@ struct Run {
   }
 };
 
-// Calls function(Run) over a block; all but the last are known to be whole.
+// Calls function(Run) over a block. The compiler knows that all runs but the last have 16 pixels.
 template <class Function>
 ACCL_HD void for_runs(int count, const Function& function) {
   int i = 0;
@@ -58,14 +58,14 @@ struct Softmax {
   Lanes<T> scale;     // 1 / (1 + others)
 
   ACCL_INLINE Mask<T> is_top(int64_t c) const { return top_class == Lanes<T>(T(c)); }
-  // NaN logits, or an infinite top: NaN in place of the 0 of the top's own term.
+  // e with 0 for the top class. That 0 is NaN if a logit is NaN or the top is infinite.
   ACCL_INLINE Lanes<T> without_top(int64_t c, const Lanes<T>& e) const {
     return select(is_top(c), e - e, e);
   }
 };
 
-// block: the block's logits of class 0; class c lies c * stride further.
-// exponentials [classes, 16]: exp(z - top).
+// block: the logits of class 0; those of class c lie c * stride further.
+// exponentials [classes, 16] receives exp(z - top).
 template <class In, class Pixels, class T>
 ACCL_HD Softmax<T> softmax(const In* block, int64_t stride, int64_t classes, const Pixels& pixels,
                            T* exponentials) {

@@ -1,5 +1,6 @@
-// Gradient of the logits of one chunk of an image, in one pass, from whichever gradients came: a
-// block as if nothing were labelled, then its few labelled pixels again while it is in the cache.
+// Gradient of the logits of one chunk of an image, in one pass, from the gradients that are given.
+// A block is first computed as if nothing were labelled. Then its few labelled pixels are computed
+// again, while the block is in the cache.
 #include "../../math/logistic.h"
 #include "dispatch.h"
 #include "labels.h"
@@ -30,7 +31,7 @@ struct Backward {
     return static_cast<In*>(a.grad_logits) + offset(c, block);
   }
 
-  // Gradient of p: the map that came, plus the row's share through V.
+  // Gradient of p: the incoming map, plus the gradient of the soft size V.
   template <bool kMap, class Pixels>
   Lanes<T> grad_probability(int64_t c, int64_t block, const Pixels& pixels) const {
     const Lanes<T> row = Lanes<T>(gradient.row ? T(gradient.row[c]) : T(0));
@@ -38,7 +39,8 @@ struct Backward {
     return pixels.read(static_cast<const In*>(a.grad_probabilities) + offset(c, block)) + row;
   }
 
-  // Gradient of each pixel's loss without weights; with smoothing those of the classes are inside.
+  // Factor of the slope of each pixel's loss: the incoming gradient times the pixel's weight and
+  // that of its class. With smoothing the slope itself contains the weights of the classes.
   Lanes<T> grad_cross_entropy(int64_t block, const Picked& picked, const int32_t* code) const {
     const int64_t at = image * a.pixels + block;
     Lanes<T> g = Lanes<T>(T(gradient.ce));
@@ -51,7 +53,7 @@ struct Backward {
     return times(w, g);
   }
 
-  // Slope of the pixel's loss, by p_c and 1 - p_c.
+  // Slope of the pixel's loss with respect to logit c, from p_c and its complement 1 - p_c.
   Lanes<T> smoothed_slope(const int32_t* code, int32_t c, const Lanes<T>& p,
                           const Lanes<T>& complement) const {
     const Lanes<T> own = smoothing.own(code);
@@ -60,7 +62,7 @@ struct Backward {
   }
 
   // The gradient of sixteen pixels. kDense: a gradient comes through the probabilities or the soft
-  // size; kMap: through the probabilities. code is null where only that part is wanted.
+  // size; kMap: one comes through the probabilities. `code` is null where labels are left out.
   template <bool kDense, bool kMap, class Pixels>
   void binary(int64_t block, const Pixels& pixels, const Lanes<T>& g, const int32_t* code) const {
     const Logistic<Lanes<T>> l = logistic(pixels.read(logits(0, block)));

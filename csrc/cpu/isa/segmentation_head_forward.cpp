@@ -70,7 +70,7 @@ struct Forward {
     return softmax_cross_entropy(load(label_logit), s.top, s.others);
   }
 
-  // The weights of the classes are inside.
+  // Contains the weights of the classes.
   Lanes<T> smoothed_cross_entropy(int64_t block, const Picked& picked, const int32_t* code) const {
     const Lanes<T> own = smoothing.own(code);
     if (a.classes == 1) {
@@ -87,7 +87,7 @@ struct Forward {
     return loss;
   }
 
-  // The first n lanes, 0 in the others.
+  // The first n lanes of x, and 0 in the others.
   static Lanes<T> first(const Lanes<T>& x, int n) {
     if (n == kLanes) return x;
     T values[kLanes];
@@ -95,14 +95,14 @@ struct Forward {
     return load_some(values, n);
   }
 
-  int64_t run(int64_t begin, int64_t end, double* partial, Lanes<T>* size) const {
+  int64_t run(int64_t begin, int64_t end, double* chunk_sums, Lanes<T>* size) const {
     const bool dense = a.probabilities || a.soft_size;
     T* const ce_map = a.labels && a.ce_reduction == Reduction::kNone
                           ? static_cast<T*>(a.ce) + image * a.pixels
                           : nullptr;
     int64_t invalid = -1;
     Labelled labelled;
-    for (int64_t c = 0; c < a.classes + 2; ++c) partial[c] = 0;
+    for (int64_t c = 0; c < a.classes + 2; ++c) chunk_sums[c] = 0;
     Sum size_sum, ce_sum, weight_sum;
     for (int64_t block = begin; block < end; block += kBlock) {
       const int count = int(end - block < kBlock ? end - block : kBlock);
@@ -116,7 +116,7 @@ struct Forward {
         for (int64_t c = 0; c < a.classes; ++c) {
           Sum class_sum;
           class_sum.add(size[c]);
-          partial[c] += class_sum.total();
+          chunk_sums[c] += class_sum.total();
         }
       }
       if (!a.labels) continue;
@@ -140,9 +140,9 @@ struct Forward {
       }
       if (labelled.n > 0) ce_sum.add(ce), weight_sum.add(weight);
     }
-    if (a.classes == 1) partial[0] = size_sum.total();
-    partial[a.classes] = ce_sum.total();
-    partial[a.classes + 1] = weight_sum.total();
+    if (a.classes == 1) chunk_sums[0] = size_sum.total();
+    chunk_sums[a.classes] = ce_sum.total();
+    chunk_sums[a.classes + 1] = weight_sum.total();
     return invalid;
   }
 };
@@ -150,7 +150,7 @@ struct Forward {
 } // namespace
 
 int64_t segmentation_head_forward(const SegmentationHeadForward& a, int64_t image, int64_t chunk,
-                                  double* partial, void* scratch) {
+                                  double* chunk_sums, void* scratch) {
   const int64_t begin = chunk * cpu::kChunk;
   const int64_t end = begin + cpu::kChunk < a.pixels ? begin + cpu::kChunk : a.pixels;
   return dispatch(a.dtype, [&](auto in) {
@@ -158,7 +158,7 @@ int64_t segmentation_head_forward(const SegmentationHeadForward& a, int64_t imag
     typedef Accumulation<In> T;
     T* const exponentials = static_cast<T*>(scratch);
     const Forward<In> forward{a, image, exponentials, Smoothing<T>(a)};
-    return forward.run(begin, end, partial,
+    return forward.run(begin, end, chunk_sums,
                        reinterpret_cast<Lanes<T>*>(exponentials + a.classes * kLanes));
   });
 }
