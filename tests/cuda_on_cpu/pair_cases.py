@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 
 import torch
+from fields import DTYPES, SIZE_REDUCTIONS, Fields, doubles, integers, name_of, raw
 from torch import Tensor
 
 from accl_ext import _reference_gated_crf as pairs
@@ -30,7 +31,6 @@ def gathered(x: Tensor, image: Tensor, options: dict, source: Tensor, destinatio
 
 
 def pair_case(
-    tools,
     dtype: torch.dtype,
     shape: tuple[int, ...],
     seed: int,
@@ -43,7 +43,7 @@ def pair_case(
     masks: str = "",
     reduction: str = "mean",
     spoilt: bool = False,
-) -> dict[str, bytes]:
+) -> Fields:
     """masks: letters of s (source) and d (destination); spoilt: NaN where no pair counts."""
     torch.manual_seed(seed)
     batch, classes, *spatial = shape
@@ -69,37 +69,37 @@ def pair_case(
     numbers = [math.inf if n is None else n for kernel in kernels for n in kernel]
     wide = torch.tensor(numbers, dtype=torch.float64)
     full = [1.0] * (3 - len(spatial)) + (spacing or [1.0] * len(spatial))
-    words = (tools.name_of(dtype), list(shape), tools.name_of(image_dtype), channels, options)
+    words = (name_of(dtype), list(shape), name_of(image_dtype), channels, options)
     fields = {
         "name": f"pairs {words} masks '{masks}' {reduction} spoilt {spoilt}".encode(),
-        "shape": tools.integers(batch, classes, channels),
-        "size": tools.integers(*[1] * (3 - len(spatial)), *spatial),
-        "spacing": tools.doubles(torch.tensor(full, dtype=torch.float64)),
-        "radius": tools.integers(radius),
-        "kernels": tools.doubles(wide),
-        "dtype": tools.integers(tools.DTYPES.index(dtype)),
-        "image_dtype": tools.integers(tools.DTYPES.index(image_dtype)),
-        "reduction": tools.integers(("mean", "sum", "none").index(reduction)),
-        "values": tools.raw(p),
-        "image": tools.raw(image),
-        "loss": tools.doubles(loss),
+        "shape": integers(batch, classes, channels),
+        "size": integers(*[1] * (3 - len(spatial)), *spatial),
+        "spacing": doubles(torch.tensor(full, dtype=torch.float64)),
+        "radius": integers(radius),
+        "kernels": doubles(wide),
+        "dtype": integers(DTYPES.index(dtype)),
+        "image_dtype": integers(DTYPES.index(image_dtype)),
+        "reduction": integers(SIZE_REDUCTIONS.index(reduction)),
+        "values": raw(p),
+        "image": raw(image),
+        "loss": doubles(loss),
     }
     if "s" in masks:
-        fields["source"] = tools.raw(source)
+        fields["source"] = raw(source)
     if "d" in masks:
-        fields["destination"] = tools.raw(destination)
+        fields["destination"] = raw(destination)
     if reduction != "none":
-        fields["gradient"] = tools.doubles(torch.autograd.grad(loss, leaf)[0])
+        fields["gradient"] = doubles(torch.autograd.grad(loss, leaf)[0])
     sums = gathered(p.double(), wide_image, options, source, destination)
-    return {**fields, "sums": tools.doubles(sums)}
+    return {**fields, "sums": doubles(sums)}
 
 
-def pair_cases(tools, few: bool) -> Iterator[dict[str, bytes]]:
+def pair_cases(few: bool) -> Iterator[Fields]:
     seeds = itertools.count()
     several = ((1.0, 2.0, 0.3), (0.5, 1.5, None), (-0.25, 3.0, 0.5))
 
     def case(dtype, *shape, **options):
-        return pair_case(tools, dtype, shape, next(seeds), **options)
+        return pair_case(dtype, shape, next(seeds), **options)
 
     f32, f64 = torch.float32, torch.float64
     yield case(f32, 2, 1, 11, 37)
@@ -110,11 +110,11 @@ def pair_cases(tools, few: bool) -> Iterator[dict[str, bytes]]:
         return
     reductions = itertools.cycle(("mean", "sum", "none"))
     masks = itertools.cycle(("", "s", "d", "sd"))
-    for dtype in tools.DTYPES:  # around a tile of the small blocks, and rows of 64 in one dimension
+    for dtype in DTYPES:  # around a tile of the small blocks, and rows of 64 in one dimension
         for shape in ((1,), (63,), (65,), (200,), (1, 1), (2, 32), (3, 33), (9, 31), (40, 3)):
             for classes in (1, 3):
                 yield case(dtype, 2, classes, *shape, reduction=next(reductions), masks=next(masks))
-        for image_dtype in tools.DTYPES:
+        for image_dtype in DTYPES:
             yield case(dtype, 1, 1, 7, 40, image_dtype=image_dtype)
         yield case(dtype, 1, 2, 3, 4, 35, spacing=[2.5, 1.0, 0.5], masks=next(masks))
     for classes in (2, 4, 5, 9):  # groups of four
