@@ -112,7 +112,7 @@ def check_labels(logits: Tensor, labels: Tensor) -> None:
 def check_map(
     logits: Tensor, tensor: Tensor, argument: str, logits_argument: str = "logits"
 ) -> None:
-    """One value a pixel: [B, *S] or [B, 1, *S]."""
+    """Raises unless the tensor has one value for each pixel: [B, *S] or [B, 1, *S]."""
     plain = [logits.shape[0], *logits.shape[2:]]
     with_channel = [logits.shape[0], 1, *logits.shape[2:]]
     if _shape(tensor) not in (plain, with_channel):
@@ -185,7 +185,7 @@ def check_bounds(logits: Tensor, bounds: Tensor) -> None:
 
 
 def bounds_tensor(bounds: Tensor | tuple[float, float], logits: Tensor) -> Tensor:
-    """Bounds as a tensor, to be checked: as given, or [2] of a pair of numbers."""
+    """The bounds as a tensor, not yet checked: the one given, or [2] made of a pair of numbers."""
     return bounds if isinstance(bounds, Tensor) else constant_bounds(bounds, logits)
 
 
@@ -197,13 +197,13 @@ def constant_bounds(bounds: tuple[float, float], logits: Tensor) -> Tensor:
         raise TypeError(f"bounds must be a pair of numbers or a tensor, got {bounds!r}") from None
     if lower > upper and math.isfinite(lower) and math.isfinite(upper):
         raise ValueError(f"bounds must satisfy a <= b, got ({lower}, {upper})")
-    # All bounds that leave their side free are one and the same: NaN never equals a cached NaN.
+    # Bounds that are not finite become infinite: NaN would never be found in the cache.
     lower = lower if math.isfinite(lower) else -math.inf
     upper = upper if math.isfinite(upper) else math.inf
     device, dtype = logits.device, accumulation_dtype(logits.dtype)
     if torch.compiler.is_compiling() or type(logits) not in (Tensor, torch.nn.Parameter):
-        # Built by fills inside the graph: a copy from the host could not be captured. And a fake
-        # tensor's bounds are fake: kept, they would turn up in a real call.
+        # Made by fills inside the graph, because a copy from the host cannot be captured. They are
+        # not cached: while tracing they are fake tensors, which must not turn up in a real call.
         return torch.stack(
             [torch.full((), bound, device=device, dtype=dtype) for bound in (lower, upper)]
         )
@@ -222,7 +222,7 @@ def _cached_bounds(lower: float, upper: float, device: torch.device, dtype: torc
 
 
 def values_are_at_hand(labels: Tensor) -> bool:
-    """Whether looking at label values costs no synchronisation and breaks no trace."""
+    """True if the values can be read without a synchronisation and without breaking a trace."""
     return (
         labels.device.type == "cpu"
         and not torch.compiler.is_compiling()

@@ -24,7 +24,7 @@ _TRIPLES = "kernels must be a sequence of (weight, sigma_space, sigma_image)"
 
 
 def radius_number(radius: int) -> int:
-    # Under torch.compile a radius that changes is a symbolic integer, which is no int.
+    # Under torch.compile a radius that changes is a symbolic integer and not an int.
     if isinstance(radius, bool) or not hasattr(radius, "__index__"):
         raise TypeError(f"radius must be an integer, got {radius!r}")
     if radius < 1:
@@ -33,7 +33,7 @@ def radius_number(radius: int) -> int:
 
 
 def kernel_numbers(kernels: Kernels) -> list[float]:
-    """The kernels one after the other, three numbers each; infinity for a sigma_image of None."""
+    """All kernels in one list, three numbers each; a sigma_image of None becomes infinity."""
     try:
         triples = [tuple(kernel) for kernel in kernels]
         triples = [(float(w), float(s), _sigma_image(i)) for w, s, i in triples]

@@ -1,7 +1,7 @@
 """The gated CRF loss in pure PyTorch: a loop over the offsets of the window.
 
-Each pair of neighbours is looked at once, so half of the offsets do. No window is unfolded: memory
-is a few maps at a time, and what autograd keeps of them.
+Each pair of neighbours is computed once, so half of the offsets are enough. No window is unfolded:
+the memory is that of a few maps, and of what autograd keeps of them.
 """
 
 from __future__ import annotations

@@ -154,8 +154,10 @@ def partial_cross_entropy(
         labels: [B, *S] or [B, 1, *S]; uint8, int8, int16, int32 or int64 with values 0..C-1
             (C = 1: 0 background, 1 foreground) or ``ignore_index``; or bool (C = 1, every pixel
             labelled).
-        ignore_index: the label of unlabelled pixels; wins where it equals a class.
-        weight: [C] (C = 1: [2], background and foreground), any floating dtype; no gradient.
+        ignore_index: the label of unlabelled pixels. If it is also the number of a class, pixels of
+            that class count as unlabelled.
+        weight: weight of each class, [C] (C = 1: [2], background and foreground), any floating
+            dtype; no gradient.
         pixel_weight: [B, *S] or [B, 1, *S], a factor of each labelled pixel's loss, best in float32
             (float64 for float64); any other floating dtype is converted in a pass of its own.
             Unlabelled pixels are not looked at. No gradient.
@@ -311,8 +313,8 @@ def gated_crf_loss(
     Args:
         probabilities: p, [B, C, *S] with 1 to 3 spatial dimensions; float16, bfloat16, float32 or
             float64. One class stands for the two classes 1 - p and p.
-        image: I, [B, K, *S], any of these dtypes; no gradient. A NaN spoils the pixels that see
-            it.
+        image: I, [B, K, *S], any of these dtypes; no gradient. A NaN makes the loss NaN for every
+            pixel that has it in its window.
         radius: reach of the window in pixels, at least 1, whatever ``spacing`` is.
         kernels: (weight, sigma_space, sigma_image) of each kernel, at most 16. ``sigma_space`` is
             in pixels, or in the unit of ``spacing``. ``sigma_image`` is in the image's unit: the
@@ -346,7 +348,7 @@ def gated_crf_loss(
     radius = _crf_arguments.radius_number(radius)
     numbers = _crf_arguments.kernel_numbers(kernels)
     spacing = _crf_arguments.spacing_numbers(spacing)
-    # The gradient comes with the value, where one is wanted.
+    # Where a gradient will be wanted, the same pass over the windows computes it.
     with_gradient = torch.is_grad_enabled() and probabilities.requires_grad
     return _ops.gated_crf_loss(
         probabilities,

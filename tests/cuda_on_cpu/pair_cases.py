@@ -30,6 +30,18 @@ def gathered(x: Tensor, image: Tensor, options: dict, source: Tensor, destinatio
     return torch.where(destination.unsqueeze(1), total, 0)
 
 
+def window_fields(
+    dimensions: int, radius: int, kernels: tuple, spacing: list[float] | None
+) -> Fields:
+    numbers = [math.inf if n is None else n for kernel in kernels for n in kernel]
+    full = [1.0] * (3 - dimensions) + (spacing or [1.0] * dimensions)
+    return {
+        "spacing": doubles(torch.tensor(full, dtype=torch.float64)),
+        "radius": integers(radius),
+        "kernels": doubles(torch.tensor(numbers, dtype=torch.float64)),
+    }
+
+
 def pair_case(
     dtype: torch.dtype,
     shape: tuple[int, ...],
@@ -66,17 +78,12 @@ def pair_case(
         reduction=reduction,
         **options,
     )
-    numbers = [math.inf if n is None else n for kernel in kernels for n in kernel]
-    wide = torch.tensor(numbers, dtype=torch.float64)
-    full = [1.0] * (3 - len(spatial)) + (spacing or [1.0] * len(spatial))
     words = (name_of(dtype), list(shape), name_of(image_dtype), channels, options)
     fields = {
         "name": f"pairs {words} masks '{masks}' {reduction} spoilt {spoilt}".encode(),
         "shape": integers(batch, classes, channels),
         "size": integers(*[1] * (3 - len(spatial)), *spatial),
-        "spacing": doubles(torch.tensor(full, dtype=torch.float64)),
-        "radius": integers(radius),
-        "kernels": doubles(wide),
+        **window_fields(len(spatial), **options),
         "dtype": integers(DTYPES.index(dtype)),
         "image_dtype": integers(DTYPES.index(image_dtype)),
         "reduction": integers(SIZE_REDUCTIONS.index(reduction)),

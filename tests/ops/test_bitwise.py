@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import accl_ext
+from ops.op_cases import CASES, FEW, cases, outputs_and_gradients
 from ops.oracle import LAYOUTS, assert_near, lay_out, make_labels, make_logits
-from ops.table import CASES, FEW, cases, outputs_and_gradients
 
 # Three and a bit chunks of 8192: several units of work for several threads.
 SPATIAL = (165, 151)
@@ -101,9 +101,9 @@ def test_labels_in_any_strides_and_of_any_type():
 # ---------------------------------------------------------------------------------------------
 # Instruction sets: each in a process of its own, which writes inputs and results to a file
 
-PROBE = """
+WRITE_RESULTS = """
 import sys, torch, accl_ext
-from ops.probe import results
+from ops.instruction_set_results import results
 torch.save({"isa": accl_ext.build_info()["instruction_set"], "results": results()}, sys.argv[1])
 """
 
@@ -119,7 +119,7 @@ def of_isa(tmp_path_factory):
             "ACCL_EXT_ISA": isa,
             "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]),
         }
-        subprocess.run([sys.executable, "-c", PROBE, path], check=True, env=environment)
+        subprocess.run([sys.executable, "-c", WRITE_RESULTS, path], check=True, env=environment)
         saved = torch.load(path)
         if saved["isa"] == isa:
             found[isa] = saved["results"]

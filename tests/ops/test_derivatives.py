@@ -7,8 +7,8 @@ from torch.autograd import grad, gradcheck, gradgradcheck
 
 import accl_ext
 from accl_ext import reference
+from ops.op_cases import CASES, FEW, cases, make_pairs, size_bounds
 from ops.oracle import as_tuple, assert_near, make_labels, make_logits, make_probabilities
-from ops.table import CASES, FEW, cases, make_pairs, size_bounds
 
 ops = torch.ops.accl_ext
 # The backward ops take options as integers.

@@ -357,7 +357,7 @@ def test_an_infinite_gradient_does_not_leak(value, reduction, classes):
     assert gradient.masked_select(mask.unsqueeze(1)).isfinite().all() == (reduction == "none")
 
 
-PROBE = """
+PEAK_MEMORY = """
 import torch, accl_ext
 
 def kilobytes(field):
@@ -381,5 +381,7 @@ print(rise(8, 512))
 def test_memory_beside_the_inputs():
     """A map of 8 x 512^2 in float32 is 8 MiB: one of gradients, one more when they are scaled. The
     windows of the public form take 121 for every channel."""
-    out = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        [sys.executable, "-c", PEAK_MEMORY], capture_output=True, text=True, check=True
+    )
     assert 8 < int(out.stdout) / 1024 < 30

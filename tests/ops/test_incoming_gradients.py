@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import accl_ext
+from ops.op_cases import CASES, FEW, cases, outputs_and_gradients
 from ops.oracle import LAYOUTS, assert_near, lay_out, make_labels, make_logits
-from ops.table import CASES, FEW, cases, outputs_and_gradients
 
 
 @pytest.mark.parametrize(**cases(CASES))

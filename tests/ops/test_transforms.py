@@ -10,6 +10,7 @@ from torch.library import opcheck
 
 import accl_ext
 from accl_ext import reference
+from ops.op_cases import FEW, cases, make_pairs, size_bounds
 from ops.oracle import (
     DTYPES,
     as_tuple,
@@ -18,7 +19,6 @@ from ops.oracle import (
     make_logits,
     make_probabilities,
 )
-from ops.table import FEW, cases, make_pairs, size_bounds
 
 ops = torch.ops.accl_ext
 # The backward ops take options as integers.
@@ -26,6 +26,12 @@ CRITERIA, REDUCTIONS = ("lsgan", "vanilla", "hinge"), ("mean", "sum", "none", "i
 
 
 def op_samples():
+    yield from score_samples()
+    yield from pixel_samples()
+    yield from pair_samples()
+
+
+def score_samples():
     for criterion in ("lsgan", "vanilla", "hinge"):
         for reduction in ("mean", "none"):
             x, y = make_logits(2, 1), make_logits(2, 1)
@@ -50,6 +56,9 @@ def op_samples():
                     ops._accl_discriminator_loss_backward,
                     (g, x, y, 0.1, 0.9, integers[0], 0.5, integers[1], mask),
                 )
+
+
+def pixel_samples():
     for classes in (1, 3):
         for weighted in (False, True):
             weight = torch.rand(max(classes, 2)) if weighted else None
@@ -92,7 +101,6 @@ def op_samples():
                     ops._segmentation_head_backward,
                     (*g, *saved, 0, 0, 0),
                 )
-    yield from pair_samples()
 
 
 def pair_samples():

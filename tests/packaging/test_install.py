@@ -16,6 +16,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from build_tools import CMAKE
 
 pytestmark = pytest.mark.install
 
@@ -158,30 +159,50 @@ def test_editable(clean, sources, isolation):
     clean.run("-c", "import accl_harness")
 
 
-def test_source_distribution_holds_csrc_and_builds(clean, sources, tmp_path):
-    clean.pip("install", "build")
-    clean.run("-m", "build", "--sdist", "--outdir", tmp_path, sources)
-    archive = next(tmp_path.glob("accl_ext-*.tar.gz"))
+def test_build_gives_a_source_distribution_and_a_wheel(clean, sources, tmp_path):
+    """``python -m build``, which makes the wheel from the source distribution alone."""
+    clean.pip("install", "build", "setuptools>=77")
+    clean.run("-m", "build", "--no-isolation", "--outdir", tmp_path, sources)
+    (archive,), (wheel,) = tmp_path.glob("accl_ext-*.tar.gz"), tmp_path.glob("accl_ext-*.whl")
+    check_source_distribution(archive, sources)
+    check_wheel(wheel)
+    clean.pip("install", wheel)
+    installed = Path(clean.run("-c", CHECK).stdout.strip())
+    assert installed.is_relative_to(clean.python.parents[1])
+    torch_folder = clean.run("-c", "import torch; print(*torch.__path__)").stdout.strip()
+    # A C++ program finds the operators in what the wheel installed.
+    prefix = f"{torch_folder}/share/cmake;{installed.parent}"
+    example = sources / "examples" / "libtorch"
+    words = [CMAKE, "-S", example, "-B", tmp_path / "example", f"-DCMAKE_PREFIX_PATH={prefix}"]
+    subprocess.run(words, check=True, env=clean.variables)
+
+
+def check_source_distribution(archive: Path, sources: Path):
     with tarfile.open(archive) as tar:
         names = {name.split("/", 1)[-1] for name in tar.getnames()}
-    tracked = {str(path.relative_to(sources)) for path in (sources / "csrc").rglob("*.*")}
-    assert tracked <= names
+    for folder in ("csrc", "python", "tests"):
+        paths = (sources / folder).rglob("*.*")
+        kept = {str(p.relative_to(sources)) for p in paths if ".egg-info" not in str(p)}
+        assert kept <= names
     assert {"CMakeLists.txt", "LICENSE", "build_backend/accl_build.py"} <= names
-    clean.pip("install", archive)
-    clean.run("-c", CHECK)
 
 
-def test_wheel_holds_both_packages_and_the_facts_of_its_build(with_torch, sources, tmp_path):
-    with_torch.pip("wheel", "--no-deps", "--wheel-dir", tmp_path, sources)
-    with zipfile.ZipFile(next(tmp_path.glob("accl_ext-*.whl"))) as wheel:
+def check_wheel(path: Path):
+    with zipfile.ZipFile(path) as wheel:
         names = set(wheel.namelist())
         config = json.loads(wheel.read("accl_ext/_build_config.json"))
         entry_points = wheel.read(
             next(name for name in names if name.endswith("entry_points.txt"))
         ).decode()
-    wanted = {"accl_ext/libaccl_ext_ops.so", "accl_ext/py.typed", "accl_harness/cli.py"}
-    wanted |= {"accl_harness/report/templates/page.html"}
-    assert wanted <= names
+    assert {
+        "accl_ext/include/accl_ext.h",
+        "accl_ext/libaccl_ext_ops.so",
+        "accl_ext/py.typed",
+        "accl_ext/share/cmake/accl_ext/accl_extConfig.cmake",
+        "accl_ext/share/cmake/accl_ext/accl_extTargets.cmake",
+        "accl_harness/cli.py",
+        "accl_harness/report/templates/page.html",
+    } <= names
     assert not any(name.startswith(("csrc", "tests", "build_backend")) for name in names)
     assert config["python"] == f"{sys.version_info.major}.{sys.version_info.minor}"
     assert "accl = accl_harness.cli:main" in entry_points

@@ -32,9 +32,9 @@ struct Exp2<double> {
                                                    2.40226506959104722e-1, 6.93147180559951616e-1};
 };
 
-// 2^x is computed as p 2^n, where x = f + n and n is the nearest integer. AVX-512 has an instruction
-// that gives f and one that gives p 2^n, and both are right for an infinite x too. Elsewhere n is
-// added to the bits of p's exponent, because the units that multiply are busy.
+// 2^x is computed as p 2^n, where x = f + n and n is the nearest integer. AVX-512 has an
+// instruction that gives f and one that gives p 2^n, and both are right for an infinite x too.
+// Elsewhere n is added to the bits of p's exponent, because the units that multiply are busy.
 #if defined(__AVX512DQ__)
 ACCL_HD Vector<float> beyond_integer(Vector<float> x) {
   return (Vector<float>)_mm512_maskz_reduce_ps(0xffff, (__m512)x, 0);

@@ -1,7 +1,7 @@
 """What nvcc and ptxas make of csrc/cuda: registers, and stores of whole vectors; and the error of
 the exponential of 16-bit types. Needs no GPU.
 
-docs/cuda.md says what the numbers mean; cuda_registers.csv holds the budget.
+docs/cuda.md says what the numbers mean; registers.csv holds the budget.
 """
 
 import csv
@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 import torch
 
-TESTS = Path(__file__).resolve().parent
-SOURCES = sorted((TESTS.parent / "csrc" / "cuda").glob("*.cu"))
+HERE = Path(__file__).resolve().parent
+KERNELS = HERE.parents[1] / "csrc" / "cuda"
+SOURCES = sorted(KERNELS.glob("*.cu"))
 NVCC = shutil.which("nvcc", path=f"{os.environ.get('PATH', '')}:/usr/local/cuda/bin")
 FLAGS = ["-std=c++17", "-O3", "--fmad=false", "-gencode", "arch=compute_90,code=sm_90"]
 
@@ -80,11 +81,11 @@ def ptx(compiled):
 
 @slow
 def test_every_kernel_keeps_to_its_registers(registers):
-    with (TESTS / "cuda_registers.csv").open() as file:
+    with (HERE / "registers.csv").open() as file:
         budget = {row["kernel"]: int(row["registers"]) for row in csv.DictReader(file)}
     assert registers.keys() == budget.keys()
     over = {k: used for k, (used, _) in registers.items() if used > budget[k]}
-    assert not over, f"more registers than cuda_registers.csv allows: {over}"
+    assert not over, f"more registers than registers.csv allows: {over}"
 
 
 @slow
@@ -131,7 +132,7 @@ def test_vectors_are_stored_whole(ptx):
 
 def test_the_exponential_of_16_bit_types():
     """2^(x log2(e)) in float32, with the two units in the last place that ex2.approx may be off."""
-    source = (TESTS.parent / "csrc" / "cuda" / "segmentation_head.cuh").read_text()
+    source = (KERNELS / "segmentation_head.cuh").read_text()
     (factor,) = re.findall(r"exp2_approximate\(x \* ([\d.]+)f\)", source)
     x = -torch.linspace(0, 87.3, 1_000_001)  # exp(x) is a normal number
     y = torch.exp2((x * torch.tensor(float(factor))).double())

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 from ops.oracle import assert_near
-from test_cuda import DEVICE, head_inputs, step
+from test_cuda_ops import DEVICE, head_inputs, step
 
 import accl_ext
 from accl_ext import reference

@@ -6,10 +6,10 @@ import re
 
 import pytest
 import torch
-from ops.bad_calls import ROWS, T
 
 import accl_ext
 from accl_ext import reference
+from ops.bad_calls import ROWS, T
 
 
 def resolve(value, device: str, other: str):

@@ -4,8 +4,8 @@ import torch
 
 import accl_ext
 from accl_ext import reference
+from ops.op_cases import CASES
 from ops.oracle import DTYPES
-from ops.table import CASES
 
 
 def results() -> dict[str, tuple[list[torch.Tensor], list[torch.Tensor]]]:

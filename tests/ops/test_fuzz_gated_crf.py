@@ -3,8 +3,9 @@
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ops.oracle import DTYPES
-from test_fuzz import compare, dtypes, fuzz, numbers, strided
+from ops.test_fuzz import compare, dtypes, fuzz, numbers, strided
 
 odd_sizes = st.one_of(st.integers(0, 4), st.sampled_from([7, 16, 17, 33]))
 sigmas = st.sampled_from([0.05, 0.3, 1.0, 6.0, 100.0])

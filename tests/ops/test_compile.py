@@ -3,13 +3,13 @@ numbers, and what is refused."""
 
 import pytest
 import torch
-from ops.oracle import as_tuple, make_labels, make_logits
-from ops.table import FEW, cases
 from torch._dynamo import compiled_autograd
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import accl_ext
 from accl_ext import reference
+from ops.op_cases import FEW, cases
+from ops.oracle import as_tuple, make_labels, make_logits
 
 BACKENDS = ["eager", "aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
 

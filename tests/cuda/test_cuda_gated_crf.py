@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from ops.oracle import LAYOUTS, assert_near, check, lay_out, make_probabilities
-from test_cuda import DEVICE, for_dtypes  # skips where there is no GPU
+from test_cuda_ops import DEVICE, for_dtypes  # skips where there is no GPU
 from torch.library import opcheck
 
 import accl_ext

@@ -6,9 +6,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from test_reference import f64, value_and_gradient
 
 from accl_ext import reference as R
+from ops.test_reference import f64, value_and_gradient
 
 inf, nan = math.inf, math.nan
 ln = math.log

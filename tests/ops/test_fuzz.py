@@ -6,10 +6,10 @@ import math
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ops.oracle import DTYPES, LABEL_TYPES, accumulation, assert_near, call, leaf
 
 import accl_ext
 from accl_ext import reference
+from ops.oracle import DTYPES, LABEL_TYPES, accumulation, assert_near, call, leaf
 
 fuzz = settings(
     max_examples=250,
