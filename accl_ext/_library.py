@@ -66,7 +66,10 @@ def _contract() -> str | None:
 
 
 def _check(config: dict, folder: Path) -> None:
-    """A binary made for another torch fails with "undefined symbol" at best: compare first."""
+    """Raises if the binary does not fit this torch or these sources.
+
+    Loading one that was built for another torch would fail with "undefined symbol" at best.
+    """
     if _minor(config["torch"]) != _minor(torch.__version__):
         raise _NotLoadable(
             f"it was built for torch {_minor(config['torch'])} (with {config['torch']}), but this "
