@@ -112,7 +112,7 @@ def check_labels(logits: Tensor, labels: Tensor) -> None:
 def check_map(
     logits: Tensor, tensor: Tensor, argument: str, logits_argument: str = "logits"
 ) -> None:
-    """Raises unless the tensor has one value for each pixel: [B, *S] or [B, 1, *S]."""
+    """Raise unless the tensor has one value for each pixel: [B, *S] or [B, 1, *S]."""
     plain = [logits.shape[0], *logits.shape[2:]]
     with_channel = [logits.shape[0], 1, *logits.shape[2:]]
     if _shape(tensor) not in (plain, with_channel):

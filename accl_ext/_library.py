@@ -66,7 +66,7 @@ def _contract() -> str | None:
 
 
 def _check(config: dict, folder: Path) -> None:
-    """Raises if the binary does not fit this torch or these sources.
+    """Raise if the binary does not fit this torch or these sources.
 
     Loading one that was built for another torch would fail with "undefined symbol" at best.
     """
@@ -94,10 +94,11 @@ def _check(config: dict, folder: Path) -> None:
 
 @functools.cache
 def _load() -> tuple[Callable[[], dict] | None, str | None]:
-    """(what tells the build, None), or (what tells as much as is known, if anything, the reason).
+    """Load the operators; return (function that describes the build, None) if that works.
 
-    The build is told when asked, not here: an unknown ACCL_EXT_ISA is then an error of that call
-    and of the operators, and no reason to build again.
+    Otherwise return (the same as far as it is known, or None; the reason). The function is not
+    called here, because it raises for an unknown ACCL_EXT_ISA: that is an error of the caller's
+    environment, and not a reason to build again.
     """
     config = folder = None
     try:
