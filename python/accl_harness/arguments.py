@@ -44,6 +44,15 @@ def _reading_arguments(parser: Any, default: str = "", slices: str | None = "aut
     _slices_argument(parser, slices)
 
 
+def _classes_argument(parser: Any) -> None:
+    parser.add_argument(
+        "--classes",
+        type=int | None,
+        default=None,
+        help="Masks hold this many classes, by their index, 0 the background; default: one object.",
+    )
+
+
 def _slices_argument(parser: Any, default: str | None) -> None:
     parser.add_argument(
         "--slices",
@@ -60,6 +69,7 @@ def weaken(parser: Any, words: Sequence[str]) -> None:
     parser.add_argument("masks", type=str, help="The masks are read from this folder.")
     parser.add_argument("out", type=str, help="The weak labels (0, 1, 255) go to this folder.")
     _reading_arguments(parser)
+    _classes_argument(parser)
     parser.add_class_arguments(WeakOptions, None)
 
 
@@ -73,6 +83,7 @@ def references(parser: Any, words: Sequence[str]) -> None:
     parser.add_argument("--n", type=int, default=200, help="So many masks are made.")
     parser.add_argument("--seed", type=int, default=0, help="The same seed gives the same files.")
     _reading_arguments(parser)
+    _classes_argument(parser)
     parser.add_class_arguments(MaskBankOptions, None)
 
 

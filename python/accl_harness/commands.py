@@ -70,6 +70,7 @@ def _weaken(options: Any) -> None:
         mask_threshold=options.mask_threshold,
         mask_value=options.mask_value,
         slices=options.slices,
+        classes=options.classes,
     )
     for name, pixels in report["per_image"].items():
         _say(f"{name}: {pixels}")
@@ -89,6 +90,7 @@ def _references(options: Any) -> None:
         mask_threshold=options.mask_threshold,
         mask_value=options.mask_value,
         slices=options.slices,
+        classes=options.classes,
     )
     low, median, high = report["pixels"]
     _say(

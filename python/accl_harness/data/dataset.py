@@ -248,7 +248,16 @@ def load_split(
 
 def _refuse_idle(weak: WeakOptions, folder: Path, read: bool) -> None:
     """Options of making labels where they are read, and of reading them where they are made."""
-    making = ("ratio", "iterations", "keep_topology", "radius", "margin", "seed")
+    making = (
+        "ratio",
+        "iterations",
+        "keep_topology",
+        "radius",
+        "margin",
+        "stroke",
+        "jitter",
+        "seed",
+    )
     for name in making if read else ("foreground", "background", "unlabelled"):
         if getattr(weak, name) == getattr(WeakOptions, name):
             continue

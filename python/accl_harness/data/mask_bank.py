@@ -1,7 +1,9 @@
 """Many reference masks from one or a few painted ones: shift, flip, scale, rotation, warping.
 
 A mask is moved as its signed distance map, interpolated and cut at 0: an enlarged outline stays
-smooth, where enlarged pixels would tell the discriminator real from false by their steps.
+smooth, where enlarged pixels would tell the discriminator real from false by their steps. Of
+several classes the whole label map takes one move: all of its objects together as one mask, and
+within that the class whose own distance map is largest.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ class Reference(NamedTuple):
     """One made mask."""
 
     mask: np.ndarray
-    """uint8 [H, W] {0, 1}, the size of the mask it was made from."""
+    """Class indices, uint8 [H, W], the size of the mask it was made from."""
     parameters: dict[str, Any]
     """What was drawn: source, flips, scale, rotation (degrees), warp (pixels), shift (pixels)."""
 
@@ -35,6 +37,7 @@ def make_masks(
     n: int,
     seed: int = 0,
     mask_bank: MaskBankOptions | None = None,
+    classes: int | None = None,
 ) -> list[Reference]:
     """Make ``n`` reference masks from painted ones, which take turns.
 
@@ -47,6 +50,8 @@ def make_masks(
         n: number of masks.
         seed: of the random changes.
         mask_bank: their ranges.
+        classes: the masks hold class indices below this number, which move together; None: one
+            object.
 
     Raises:
         UserError: no mask, an empty mask, n below 1 or a negative seed.
@@ -58,17 +63,34 @@ def make_masks(
         raise UserError(f"seed: wanted 0 or more, got {seed}")
     if not masks:
         raise UserError("references: wanted at least one painted mask")
-    objects = [np.asarray(mask) != 0 for mask in masks]
-    for i, mask in enumerate(objects):
+    arrays = [np.asarray(mask) for mask in masks]
+    for i, mask in enumerate(arrays):
         if not mask.any():
             raise UserError(f"references: painted mask {i} is empty; take it out")
-    distances = [_signed_distance(mask) for mask in objects]
+    painted = [_Painted(mask, classes) for mask in arrays]
     made = []
     for i in range(n):
-        source = i % len(objects)
+        source = i % len(painted)
         rng = np.random.default_rng((seed, i))
-        made.append(_one(objects[source], distances[source], source, mask_bank, rng))
+        made.append(_one(painted[source], source, mask_bank, rng))
     return made
+
+
+class _Painted:
+    """A painted mask as what is moved: its objects together, and each class of several."""
+
+    def __init__(self, mask: np.ndarray, classes: int | None):
+        self.mask = mask != 0
+        self.distance = _signed_distance(self.mask)
+        self.indices, self.distances = [1], []
+        if classes is not None:
+            self.indices = [index for index in range(1, classes) if (mask == index).any()]
+            self.distances = [_signed_distance(mask == index) for index in self.indices]
+        self.parts = self.topology(self.mask if classes is None else mask)
+
+    def topology(self, labels: np.ndarray) -> list[tuple[int, int]]:
+        """Number of components and of holes of each class."""
+        return [count_parts(labels == index) for index in self.indices]
 
 
 def _signed_distance(mask: np.ndarray) -> np.ndarray:
@@ -81,12 +103,9 @@ def _signed_distance(mask: np.ndarray) -> np.ndarray:
 
 
 def _one(
-    mask: np.ndarray,
-    distance: np.ndarray,
-    source: int,
-    ranges: MaskBankOptions,
-    rng: np.random.Generator,
+    painted: _Painted, source: int, ranges: MaskBankOptions, rng: np.random.Generator
 ) -> Reference:
+    mask = painted.mask
     window = ndimage.find_objects(mask.astype(np.uint8))[0]
     centre = np.array([(s.start + s.stop - 1) / 2 for s in window])
     diameter = max(s.stop - s.start for s in window)
@@ -102,13 +121,13 @@ def _one(
     warp = [f / max(float(f.std()), 1e-12) for f in field]
     place = rng.random(2)
 
-    parts = count_parts(mask)
     moved, broken = None, 0
     for _ in range(_TRIES):
-        candidate = _transform(distance, centre, flips, scale, angle, [amplitude * f for f in warp])
+        candidate = _transform(painted, centre, flips, scale, angle, [amplitude * f for f in warp])
         if candidate is None:
             scale *= _SHRINK
-        elif broken < _BROKEN_TRIES and count_parts(candidate) != parts:  # a thin ring opened
+        elif broken < _BROKEN_TRIES and painted.topology(candidate) != painted.parts:
+            # A thin ring opened.
             scale, amplitude, broken = scale**0.5, amplitude / 2, broken + 1
         else:
             moved = candidate
@@ -126,21 +145,24 @@ def _one(
         "rotation": round(angle, 2),
         "warp": round(amplitude, 2),
         "shift": [int(s) for s in shift],
-        "pixels": int(shifted.sum()),
+        "pixels": int(np.count_nonzero(shifted)),
     }
     return Reference(shifted, parameters)
 
 
 def _transform(
-    distance: np.ndarray,
+    painted: _Painted,
     centre: np.ndarray,
     flips: np.ndarray,
     scale: float,
     angle: float,
     warp: list[np.ndarray],
 ) -> np.ndarray | None:
-    """The object about the middle of the frame; None if it is empty or reaches over the border."""
-    shape = distance.shape
+    """The objects about the middle of the frame, as uint8 class indices.
+
+    None if there are none or one reaches over the border.
+    """
+    shape = painted.mask.shape
     # A whole number of pixels from where the object lies: moving alone changes no outline.
     middle = [c + round((side - 1) / 2 - c) for c, side in zip(centre, shape, strict=True)]
     rows, columns = np.indices(shape).astype(float)
@@ -150,23 +172,30 @@ def _transform(
     sign = np.where(flips, -1.0, 1.0)
     source_rows = centre[0] + sign[0] * (cos * rows + sin * columns)
     source_columns = centre[1] + sign[1] * (cos * columns - sin * rows)
-    moved = ndimage.map_coordinates(
-        distance, [source_rows, source_columns], order=1, mode="constant", cval=-np.inf
-    )
-    moved = moved > 0
+    places = [source_rows, source_columns]
+
+    def at_places(distance: np.ndarray) -> np.ndarray:
+        return ndimage.map_coordinates(distance, places, order=1, mode="constant", cval=-np.inf)
+
+    moved = at_places(painted.distance) > 0
     border = moved[0].any() or moved[-1].any() or moved[:, 0].any() or moved[:, -1].any()
-    return None if border or not moved.any() else moved
+    if border or not moved.any():
+        return None
+    if not painted.distances:
+        return moved.astype(np.uint8)
+    nearest = np.argmax([at_places(distance) for distance in painted.distances], axis=0)
+    return np.where(moved, np.array(painted.indices, np.uint8)[nearest], np.uint8(0))
 
 
 def _place(
     mask: np.ndarray, painted: tuple[slice, ...], place: np.ndarray, reach: float
 ) -> tuple[np.ndarray, list[int]]:
-    """Put the object somewhere within ``reach`` of where the painted one lies, in the frame.
+    """Put the objects somewhere within ``reach`` of where the painted one lies, in the frame.
 
     Returns:
         The mask, and how far its centre lies from the painted one's, rows and columns.
     """
-    window = ndimage.find_objects(mask.astype(np.uint8))[0]
+    window = ndimage.find_objects((mask != 0).astype(np.uint8))[0]
     corner, shift = [], []
     for axis in range(2):
         side, extent = mask.shape[axis], window[axis].stop - window[axis].start

@@ -20,7 +20,7 @@ ReferenceKind = Literal["own_weak", "unpaired", "paired", "folder", "augmented"]
 Slices = Literal["auto", "first", "last"]
 """Axis of a volume's slices in its file; auto: by format, shape and spacing."""
 
-Strategy = Literal["auto", "erosion", "disc", "centroid_disc", "box", "scribble"]
+Strategy = Literal["auto", "erosion", "disc", "centroid_disc", "box", "skeleton", "scribble"]
 
 
 def refuse_two_readings(threshold: float | None, value: int | None, classes: int | None) -> None:
@@ -53,7 +53,8 @@ class WeakOptions:
     """Weak labels are made this way. auto: the files in weak/ where there are any, else erosion.
     erosion: the object's inside. disc, centroid_disc: a disc at a random object pixel, at the
     centroid, cut to the object. box: the bounding box (the one strategy that calls background
-    foreground). scribble: the files in weak/, which must be there."""
+    foreground). skeleton: a line in every class, the background too, as people draw scribbles:
+    bent and cut short. scribble: the files in weak/, which must be there."""
     iterations: int = 10
     """An object is eroded at most so often; counted down until something is left."""
     keep_topology: bool = False
@@ -66,6 +67,10 @@ class WeakOptions:
     """The discs have this radius in pixels."""
     margin: int = 0
     """The box reaches so many pixels beyond the object on every side."""
+    stroke: float = 0.9
+    """This share of each skeleton is drawn."""
+    jitter: float = 0.3
+    """The lines leave the skeletons by at most this share of the way to the outline."""
     foreground: int = 1
     """Foreground pixels have this value in the files of weak/."""
     background: int | tuple[int, ...] | None = None
@@ -114,6 +119,12 @@ class WeakOptions:
             raise UserError("weak.iterations, weak.radius and weak.margin cannot be negative")
         if self.ratio is not None and not 0 < self.ratio <= 1:
             raise UserError(f"weak.ratio: wanted a fraction above 0, at most 1, got {self.ratio}")
+        if not 0 < self.stroke <= 1:
+            raise UserError(f"weak.stroke: wanted a share above 0, at most 1, got {self.stroke}")
+        if not 0 <= self.jitter <= 1:
+            raise UserError(f"weak.jitter: wanted 0 to 1, got {self.jitter}")
+        if self.ratio is not None and self.strategy == "skeleton":
+            raise UserError("weak.ratio: lines are one pixel wide; weak.stroke says how long")
         if self.ratio is not None and self.strategy == "box":
             raise UserError("weak.ratio: a box has the size of its object; choose another strategy")
         if self.seed < 0:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from ..classes import foreground_maps
 from ..errors import UserError
 from .dataset import Dataset
-from .formats import read_image, refuse_full, write_mask
+from .formats import read_image, refuse_full, write_labels, write_mask
 from .labels import MaskReader
 from .mask_bank import make_masks
 from .options import UNLABELLED, MaskBankOptions, ReferenceKind, Slices
@@ -112,7 +112,7 @@ def make_bank(
         masks = read(folder or dataset.folder / "references")
     elif kind == "augmented":
         sources = read(folder) if folder is not None else _painted(dataset, painted, seed)
-        masks = [made.mask for made in make_masks(sources, n, seed, mask_bank)]
+        masks = [made.mask for made in make_masks(sources, n, seed, mask_bank, classes)]
     else:
         known = ", ".join(get_args(ReferenceKind))
         raise UserError(f"references: wanted one of {known}, got {kind!r}")
@@ -197,23 +197,26 @@ def write_references(
     mask_threshold: float | None = None,
     mask_value: int | None = None,
     slices: Slices = "auto",
+    classes: int | None = None,
 ) -> dict[str, object]:
     """``accl references MASKS OUT``: a bank of ``n`` PNG masks from a folder or file of masks.
 
+    With ``classes`` masks hold class indices, and so do the files written; else 0 and 255.
     Beside them ``manifest.json`` keeps seed, ranges and what was drawn for each mask.
 
     Returns:
         A report: ``count``, ``painted`` (masks used), and the smallest, median and largest
         ``pixels``.
     """
-    painted = read_masks(masks, mask_threshold, mask_value, slices)
+    painted = read_masks(masks, mask_threshold, mask_value, slices, classes=classes)
     refuse_full(out)
     out, names = Path(out), list(painted)
     mask_bank = mask_bank or MaskBankOptions()
-    made = make_masks(list(painted.values()), n, seed, mask_bank)
+    made = make_masks(list(painted.values()), n, seed, mask_bank, classes)
+    write = write_mask if classes is None else write_labels
     entries = []
     for i, (mask, parameters) in enumerate(made):
-        path = write_mask(out / f"reference_{i:05d}.png", mask)
+        path = write(out / f"reference_{i:05d}.png", mask)
         entries.append({"file": path.name, **parameters, "source": names[parameters["source"]]})
     manifest = {"seed": seed, "mask_bank": asdict(mask_bank), "masks": entries}
     (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")

@@ -44,7 +44,9 @@ def _simple_neighbourhoods() -> tuple[bool, ...]:
     return tuple(table)
 
 
-def thin(mask: np.ndarray, depth: np.ndarray, count: int) -> np.ndarray:
+def thin(
+    mask: np.ndarray, depth: np.ndarray, count: int, ends: np.ndarray | None = None
+) -> np.ndarray:
     """Take away the shallowest removable pixels of ``mask`` until ``count`` are left.
 
     Only simple points go, so a disc shrinks to a point at worst and a ring to a closed line; more
@@ -54,11 +56,13 @@ def thin(mask: np.ndarray, depth: np.ndarray, count: int) -> np.ndarray:
         mask: [H, W], object where not 0.
         depth: [H, W], the order of removal (a distance transform).
         count: number of pixels wanted.
+        ends: bool [H, W], where the end of a line stays; None: nowhere.
 
     Returns:
         Bool [H, W].
     """
     simple = _simple_neighbourhoods()
+    kept_ends = np.pad(np.zeros(mask.shape, bool) if ends is None else ends, 1).ravel().tolist()
     padded = np.pad(mask.astype(bool), 1)
     width = padded.shape[1]
     pixels = padded.ravel().tolist()
@@ -70,7 +74,8 @@ def thin(mask: np.ndarray, depth: np.ndarray, count: int) -> np.ndarray:
         for bit, offset in enumerate(offsets):
             if pixels[pixel + offset]:
                 code |= 1 << bit
-        return simple[code]
+        is_end = code & (code - 1) == 0  # one neighbour, or none
+        return simple[code] and not (is_end and kept_ends[pixel])
 
     heap = [(depths[pixel], pixel) for pixel in np.flatnonzero(padded).tolist()]
     heapq.heapify(heap)

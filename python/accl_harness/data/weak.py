@@ -19,6 +19,7 @@ from .formats import output_path, read_image, refuse_full, write_labels
 from .labels import MaskReader
 from .options import UNLABELLED, Slices, WeakOptions
 from .pairing import Guesses, list_files
+from .strokes import scribble
 from .topology import count_parts, thin
 
 
@@ -60,6 +61,10 @@ def weaken(
         raise UserError("weak.strategy: scribbles are read from weak/, they cannot be made")
     if classes is not None:
         options.check_classes(classes)
+    if options.strategy == "skeleton":
+        return [
+            scribble(np.asarray(mask), options, first + i, classes) for i, mask in enumerate(masks)
+        ]
     kinds = max((classes or 1) - 1, 1)
     objects = [part for mask in masks for part in _objects(np.asarray(mask), classes)]
     if options.ratio is not None:
