@@ -25,6 +25,20 @@ def whole_batch_mean(loss, count):
     return loss * (count * dist.get_world_size() / total.clamp(min=1)).to(loss.dtype)
 
 
+def networks():
+    generator = nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 1, 1),
+    )
+    discriminator = nn.Sequential(
+        nn.Conv2d(2, 16, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(16, 1, 4, 2, 1)
+    )
+    return generator, discriminator
+
+
 def main(steps=20, size=64):
     cuda = torch.cuda.is_available()
     dist.init_process_group("nccl" if cuda else "gloo")
@@ -39,16 +53,7 @@ def main(steps=20, size=64):
     images = (torch.tensor(images)[:, None] / 127.5 - 1).to(device)
     masks = torch.tensor(masks)[:, None].float().to(device)
 
-    generator = nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(16, 16, 3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(16, 1, 1),
-    ).to(device)
-    discriminator = nn.Sequential(
-        nn.Conv2d(2, 16, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(16, 1, 4, 2, 1)
-    ).to(device)
+    generator, discriminator = (network.to(device) for network in networks())
     ids = [device] if cuda else None
     parallel_g = DistributedDataParallel(generator, device_ids=ids)
     parallel_d = DistributedDataParallel(discriminator, device_ids=ids)

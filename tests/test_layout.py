@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("accl_ext", "build_backend", "csrc", "tests")
+FOLDERS = ("accl_ext", "benchmarks", "build_backend", "csrc", "examples", "tests")
 LEFT_TO_OTHERS = ("tests/harness",)
 FILE_LINES, FUNCTION_LINES = 400, 60
 CPP = {".cpp", ".cu", ".cuh", ".h"}

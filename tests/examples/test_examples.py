@@ -110,7 +110,8 @@ def test_compiled_step_under_inductor():
     assert losses == pytest.approx(example.main(steps=2, size=32, backend="eager"), rel=1e-4)
 
 
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", 2)
+# --standalone: a free port, where the default one may be taken by another run.
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
 
 
 @pytest.mark.slow
