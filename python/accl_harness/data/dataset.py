@@ -198,21 +198,9 @@ def load_split(
     folder = split_folder(Path(root), split, masks)
     image_paths = list_images(folder, masks, mask_suffix)
     mask_paths = partners(image_paths, folder / masks, "mask", mask_suffix)
-    weak_paths = None
-    if weak and weak.strategy in ("auto", "scribble"):
-        weak_paths = partners(image_paths, folder / "weak", "weak label", mask_suffix)
-    if weak and weak.strategy in ("auto", "scribble"):
-        _refuse_idle(weak, folder / "weak", read=weak_paths is not None)
-    if weak and weak.strategy == "scribble" and weak_paths is None:
-        raise UserError(f"{folder / 'weak'}: no such folder; strategy scribble reads labels there")
+    weak_paths = _labels_to_read(weak, folder / "weak", image_paths, mask_suffix)
     if mask_paths is None and weak_paths is None:
-        known = {"images", "weak", "references"}
-        found = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name not in known)
-        held = ", ".join(found) or "no folder of masks"
-        raise UserError(
-            f"{folder / masks}: no such folder; {folder} holds {held}"
-            + ("; name the folder of masks with --masks" if found else "")
-        )
+        _refuse_unlabelled(folder, masks)
 
     parts = _Parts(size=size, slices=slices, classes=classes)
     guesses = Guesses()
@@ -246,8 +234,32 @@ def load_split(
     return dataset
 
 
+def _labels_to_read(
+    weak: WeakOptions | None, folder: Path, images: dict[str, Path], suffix: str
+) -> dict[str, Path] | None:
+    """The weak label files of the images; None where labels are made, or none are wanted."""
+    if weak is None or weak.strategy not in ("auto", "scribble"):
+        return None
+    paths = partners(images, folder, "weak label", suffix)
+    _refuse_idle(weak, folder, read=paths is not None)
+    if weak.strategy == "scribble" and paths is None:
+        raise UserError(f"{folder}: no such folder; strategy scribble reads labels there")
+    return paths
+
+
+def _refuse_unlabelled(folder: Path, masks: str) -> None:
+    """Say that there are neither masks nor weak labels, and which folders may be meant."""
+    known = {"images", "weak", "references"}
+    found = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name not in known)
+    held = ", ".join(found) or "no folder of masks"
+    raise UserError(
+        f"{folder / masks}: no such folder; {folder} holds {held}"
+        + ("; name the folder of masks with --masks" if found else "")
+    )
+
+
 def _refuse_idle(weak: WeakOptions, folder: Path, read: bool) -> None:
-    """Options of making labels where they are read, and of reading them where they are made."""
+    """Refuse options of making labels where they are read, and of reading where they are made."""
     making = (
         "ratio",
         "iterations",
