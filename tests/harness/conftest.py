@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite("small_runs")
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 

@@ -9,6 +9,9 @@ from accl_harness.config import TrainConfig, make_config
 from accl_harness.data.dataset import Dataset
 from accl_harness.data.options import ImageMoves
 from accl_harness.run import Run
+from accl_harness.training.loop import Trainer
+from accl_harness.training.ops import load_ops
+from accl_harness.training.runtime import launch
 
 SIZE = 32
 
@@ -42,6 +45,12 @@ def small_config(**options) -> TrainConfig:
         "image_moves": ImageMoves(),
     }
     return make_config("small", **{**defaults, **options})
+
+
+def small_trainer(data: Dataset | None = None, **options) -> Trainer:
+    """A trainer of small data, which no run folder belongs to."""
+    config = small_config(**options)
+    return Trainer(config, data or small_dataset(), None, load_ops("reference"), launch(config))
 
 
 def phantom_folder(root: Path) -> Path:
@@ -105,3 +114,31 @@ def classes_folder(root: Path) -> Path:
             for kind, values in kinds.items():
                 write_labels(root / split / kind / f"{name}.png", values[i].numpy())
     return root
+
+
+def assert_same_end(run, expected):
+    """Bit for bit: weights, optimisers, random numbers, curves and scores."""
+    ours, theirs = Run(run).load_checkpoint(), Run(expected).load_checkpoint()
+    ours.pop("seconds"), theirs.pop("seconds")
+    assert_equal(ours, theirs)
+    assert rows_without_seconds(run) == rows_without_seconds(expected)
+    assert (run / "per_image.csv").read_text() == (expected / "per_image.csv").read_text()
+
+
+def assert_equal(a, b):
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_equal(a[key], b[key])
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_equal(x, y)
+    else:
+        assert a == b
+
+
+class Stop(Exception):
+    """What a test interrupts a training with."""

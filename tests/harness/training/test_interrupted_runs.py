@@ -17,7 +17,7 @@ from accl_harness.experiments.single import run_training
 from accl_harness.run import Run
 from accl_harness.storage import write_atomically
 from accl_harness.training.curves import Curves
-from small_runs import column, phantom_folder, rows_without_seconds, small_config
+from small_runs import Stop, assert_same_end, column, phantom_folder, small_config
 
 METHOD = {"method": "unpaired_accl", "epochs": 6, "checkpoint_every": 2}
 
@@ -31,34 +31,6 @@ def data(tmp_path_factory):
 def uninterrupted(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "whole"
     return run_training(small_config(data=data, out=str(out), **METHOD), quiet=True)
-
-
-def assert_same_end(run, expected):
-    """Bit for bit: weights, optimisers, random numbers, curves and scores."""
-    ours, theirs = Run(run).load_checkpoint(), Run(expected).load_checkpoint()
-    ours.pop("seconds"), theirs.pop("seconds")
-    assert_equal(ours, theirs)
-    assert rows_without_seconds(run) == rows_without_seconds(expected)
-    assert (run / "per_image.csv").read_text() == (expected / "per_image.csv").read_text()
-
-
-def assert_equal(a, b):
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b)
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys()
-        for key in a:
-            assert_equal(a[key], b[key])
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b)
-        for x, y in zip(a, b, strict=True):
-            assert_equal(x, y)
-    else:
-        assert a == b
-
-
-class Stop(Exception):
-    pass
 
 
 @pytest.mark.parametrize("stop_after", [1, 3, 4])

@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from accl_harness.data.dataset import Dataset
 from accl_harness.data.formats import write_mask
 from accl_harness.data.options import CRFOptions, ImageMoves, ReferenceOptions
 from accl_harness.data.references import make_bank, soften
@@ -15,15 +14,20 @@ from accl_harness.experiments.single import run_training
 from accl_harness.methods import METHODS
 from accl_harness.training.batches import TrainingData
 from accl_harness.training.image_moves import change_greys, draw_greys
-from accl_harness.training.loop import Trainer
 from accl_harness.training.ops import load_ops
 from accl_harness.training.rules import (
     measured,
     size_prior,
 )
-from accl_harness.training.runtime import launch
 from accl_harness.training.step import LOSSES, STATISTICS
-from small_runs import phantom_folder, small_config, small_dataset
+from small_runs import (
+    Stop,
+    assert_same_end,
+    phantom_folder,
+    small_config,
+    small_dataset,
+    small_trainer,
+)
 
 OPS = load_ops("reference")
 EVERYTHING = {
@@ -31,11 +35,6 @@ EVERYTHING = {
     "size_weight": 0.01,
     "image_moves": ImageMoves(shift=0.25, rotation=20, scale=1.2, grey=0.2),
 }
-
-
-def small_trainer(data: Dataset | None = None, **options) -> Trainer:
-    config = small_config(**options)
-    return Trainer(config, data or small_dataset(), None, OPS, launch(config))
 
 
 # What D sees
@@ -182,8 +181,6 @@ def test_gradients_reach_the_generator(term):
 
 
 def test_an_interrupted_run_with_everything_ends_like_an_uninterrupted_one(tmp_path):
-    from test_interrupted_runs import Stop, assert_same_end
-
     data = str(phantom_folder(tmp_path))
     config = small_config(data=data, epochs=4, out=str(tmp_path / "whole"), **EVERYTHING)
     whole = run_training(config, quiet=True)

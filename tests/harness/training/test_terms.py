@@ -5,13 +5,11 @@ import math
 import pytest
 import torch
 from accl_harness.config import make_config
-from accl_harness.data.dataset import Dataset
 from accl_harness.data.options import CRFOptions, ImageMoves, ReferenceOptions
 from accl_harness.data.references import ReferenceBank, make_bank
 from accl_harness.errors import UserError
 from accl_harness.training.batches import TrainingData
 from accl_harness.training.image_moves import inside
-from accl_harness.training.loop import Trainer
 from accl_harness.training.ops import load_ops
 from accl_harness.training.rules import (
     extent,
@@ -24,16 +22,10 @@ from accl_harness.training.rules import (
     typical_difference,
     whole_objects,
 )
-from accl_harness.training.runtime import launch
 from accl_harness.training.terms import GatedCRF, SizeBalance
-from small_runs import small_config, small_dataset
+from small_runs import small_config, small_dataset, small_trainer
 
 OPS = load_ops("reference")
-
-
-def small_trainer(data: Dataset | None = None, **options) -> Trainer:
-    config = small_config(**options)
-    return Trainer(config, data or small_dataset(), None, OPS, launch(config))
 
 
 # The gated CRF
