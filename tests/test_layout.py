@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("accl_ext", "benchmarks", "build_backend", "csrc", "examples", "tests")
-LEFT_TO_OTHERS = ("tests/harness",)
+FOLDERS = ("accl_ext", "benchmarks", "build_backend", "csrc", "examples", "python", "tests")
 FILE_LINES, FUNCTION_LINES = 400, 60
 CPP = {".cpp", ".cu", ".cuh", ".h"}
 
@@ -19,13 +18,12 @@ NO_FUNCTION = re.compile(r"namespace|struct|class|enum|extern|//")
 
 
 def sources(suffixes) -> list[Path]:
-    found = [
+    return [
         path
         for folder in FOLDERS
         for path in sorted((ROOT / folder).rglob("*"))
         if path.suffix in suffixes and "__pycache__" not in path.parts
     ]
-    return [p for p in found if not p.relative_to(ROOT).as_posix().startswith(LEFT_TO_OTHERS)]
 
 
 def python_functions(text: str):
