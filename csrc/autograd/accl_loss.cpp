@@ -49,8 +49,8 @@ at::Tensor curvature(const Term& term, const at::Tensor& d) {
   return at::zeros_like(d);
 }
 
-// The backward op maps (g, d) to slope(d) factor g. Given the gradient u of its result: the
-// gradients of g and of d.
+// The backward op maps (g, d) to slope(d) factor g. This returns the
+// gradients of g and of d from u, the gradient of its result.
 std::pair<at::Tensor, at::Tensor> second_derivative(const Term& term, const at::Tensor& u,
                                                     const at::Tensor& g, const at::Tensor& scores) {
   const auto type = accumulation_type(scores.scalar_type());

@@ -1,9 +1,10 @@
 // Derivatives of the gated CRF loss. It is quadratic in the probabilities, so all of them are sums
-// over the window with the same weights k_ij: with the gather A(s -> t) x_i = t_i sum_j s_j k_ij
-// x_j and the gradient a_i of each inner sum,
+// over the window with the same weights k_ij. Let A(s -> t) be the gather,
+//   A(s -> t) x_i = t_i sum_j s_j k_ij x_j,
+// and a_i the gradient of the inner sum of pixel i. Then
 //   dL/dp = -(a A(s -> t) y + A(t -> s) (a y)),   y = p, or 2 p - 1 where one class stands for two.
-// A is linear and its adjoint has the masks exchanged, so that one op and ATen give derivatives of
-// any order. For a scalar loss the forward pass has this gradient already.
+// A is linear, and exchanging the two masks gives its adjoint, so one op and ATen are enough for
+// derivatives of any order. For a scalar loss the forward pass computes this gradient already.
 #include "handles.h"
 
 namespace accl {
@@ -35,7 +36,7 @@ struct Window {
         spacing(spacing_.vec()),
         symmetric(source_.has_value() == destination_.has_value() &&
                   (!source_.has_value() || source_->is_same(*destination_))) {}
-  // image, source and destination stand in saved[first] and following.
+  // image, source and destination are saved[first] and the two after it.
   Window(AutogradContext* ctx, const variable_list& saved, size_t first)
       : image(saved[first]),
         source(optional(saved[first + 1])),
@@ -65,7 +66,7 @@ at::Tensor over_channels(const at::Tensor& mask, const at::Tensor& x) {
   return mask.dim() == x.dim() ? mask : mask.unsqueeze(1);
 }
 
-// -(a A(s -> t) y + A(t -> s) (a y)); a is a scalar or a map [B, 1, *S].
+// The dL/dp above. a is a scalar or a map [B, 1, *S].
 at::Tensor slope(const Window& window, const at::Tensor& a, const at::Tensor& y) {
   if (a.dim() == 0) {
     const at::Tensor received = window.gather(y);

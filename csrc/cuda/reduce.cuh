@@ -59,19 +59,19 @@ __device__ __forceinline__ T load_from_l2(const T* from) {
   return __ldcg(from);
 }
 
-// `sums` rows of `count` sums of chunks each, row after row, added in a fixed order by one block;
-// calls store(row, sum).
+// Adds, with one block and in a fixed order, `sums` rows of `count` sums of chunks, which lie one
+// after the other. Calls store(row, sum) for each row.
 template <class T, class Store>
 __device__ __forceinline__ void add_chunk_sums(const T* chunk_sums, int64_t sums, int64_t count,
                                                const Store& store) {
-  if (count <= kWarp) { // a thread for each
+  if (count <= kWarp) { // a thread adds a row
     for (int64_t i = threadIdx.x; i < sums; i += kThreads) {
       T sum = T(0);
 #pragma unroll 8
       for (int64_t j = 0; j < count; ++j) sum += load_from_l2(chunk_sums + i * count + j);
       store(i, sum);
     }
-  } else { // a warp for each
+  } else { // a warp adds a row
     for (int64_t i = threadIdx.x / kWarp; i < sums; i += kWarps) {
       T sum = T(0);
 #pragma unroll 8

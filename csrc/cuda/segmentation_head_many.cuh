@@ -70,7 +70,7 @@ struct ManyForward {
       }
     }
 #pragma unroll
-    for (int j = 0; j < kWidth; ++j) others[j] += top[j] - top[j]; // NaN if all or one infinite
+    for (int j = 0; j < kWidth; ++j) others[j] += top[j] - top[j]; // NaN if the top is infinite
   }
 
   __device__ __forceinline__ T cross_entropy(int64_t pixel, T top, T others) {
@@ -91,8 +91,7 @@ struct ManyForward {
     return sums.add(label, loss);
   }
 
-  // Probabilities of all classes. Their sums over the tile are added to those of the tiles before
-  // it.
+  // Probabilities of all classes. Their sums over the tile are added to those of earlier tiles.
   __device__ __forceinline__ void probabilities(const Pixels& tile, bool first,
                                                 const T (&top)[kWidth],
                                                 const T (&scale)[kWidth]) const {
@@ -118,7 +117,7 @@ struct ManyForward {
       __syncthreads(); // every warp's sums are written before any thread adds them
       for (int i = threadIdx.x; i < count; i += kThreads) {
         T* const to = chunk_sums + (group + i) * chunk_count;
-        T size = first ? T(0) : *to; // written by this very thread
+        T size = first ? T(0) : *to; // which this same thread wrote
         for (int warp = 0; warp < kWarps; ++warp) size += of_warp[i * kWarps + warp];
         *to = size;
       }
@@ -160,7 +159,7 @@ __global__ void __launch_bounds__(kThreads)
   if (is_last_block(a.ticket)) finish<T>(a, plan.chunks);
 }
 
-// A block computes the gradients of this many rows once; those of further classes at every use.
+// A block computes the gradients of this many rows once, and those of further rows at every use.
 constexpr int kKeptRows = 256;
 
 template <class In>
@@ -228,7 +227,7 @@ struct ManyBackward {
     }
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
-      reduced[j].others += reduced[j].top - reduced[j].top; // NaN if all or one infinite
+      reduced[j].others += reduced[j].top - reduced[j].top; // NaN if the top is infinite
     }
   }
 
