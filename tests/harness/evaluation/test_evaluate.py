@@ -16,18 +16,7 @@ from accl_harness.errors import UserError
 from accl_harness.evaluation.evaluate import load_test
 from accl_harness.experiments.single import evaluate, evaluate_run
 from accl_harness.training import TrainedRun
-from torch import nn
-
-
-class Brightness(nn.Module):
-    """Logit 10 for white, -10 for black."""
-
-    def __init__(self):
-        super().__init__()
-        self.gain = nn.Parameter(torch.tensor(10.0))
-
-    def forward(self, images):
-        return self.gain * images
+from known_networks import Brightness
 
 
 def trained(folder, **options):

@@ -17,19 +17,8 @@ from accl_harness.evaluation.predict import (
     write_predictions,
 )
 from accl_harness.training import TrainedRun
+from known_networks import Brightness
 from PIL import Image
-from torch import nn
-
-
-class Brightness(nn.Module):
-    """Logit 10 for white, -10 for black."""
-
-    def __init__(self):
-        super().__init__()
-        self.gain = nn.Parameter(torch.tensor(10.0))
-
-    def forward(self, images):
-        return self.gain * images
 
 
 @pytest.fixture

@@ -21,24 +21,12 @@ from accl_harness.methods import METHODS
 from accl_harness.report.document import _weak_labels, protocol_notes
 from accl_harness.report.table import build_table, main_sheet, number, seed_sheet
 from accl_harness.run import Run
-
-TINY = {
-    "size": 32,
-    "width": 4,
-    "epochs": 2,
-    "backend": "reference",
-    "accelerator": "cpu",
-    "tensorboard": False,
-}
+from tiny_experiments import TINY, tiny, tiny_set
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return write_phantom(tmp_path_factory.mktemp("data") / "set", n_train=4, n_test=3, size=32)
-
-
-def tiny(data, out, **options):
-    return make_config("demo", data=str(data), out=str(out), **{**TINY, **options})
+    return tiny_set(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

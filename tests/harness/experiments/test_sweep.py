@@ -4,32 +4,22 @@ import json
 import sys
 
 import pytest
-from accl_harness.config import make_config
-from accl_harness.data.phantom import write_phantom
+import tiny_experiments
 from accl_harness.errors import Damaged, UserError
 from accl_harness.experiments.sweep import collect, plan, sweep
 from accl_harness.report.sweep import shades
 from accl_harness.run import Run
-
-TINY = {
-    "method": "unpaired_accl",
-    "size": 32,
-    "width": 4,
-    "epochs": 2,
-    "validation": 0.5,
-    "backend": "reference",
-    "accelerator": "cpu",
-    "tensorboard": False,
-}
+from tiny_experiments import tiny_set
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return write_phantom(tmp_path_factory.mktemp("data") / "set", n_train=4, n_test=3, size=32)
+    return tiny_set(tmp_path_factory.mktemp("data"))
 
 
 def tiny(data, out, **options):
-    return make_config("demo", data=str(data), out=str(out), **{**TINY, **options})
+    options = {"method": "unpaired_accl", "validation": 0.5, **options}
+    return tiny_experiments.tiny(data, out, **options)
 
 
 @pytest.fixture(scope="module")
