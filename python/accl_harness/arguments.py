@@ -22,6 +22,12 @@ def phantom(parser: Any, words: Sequence[str]) -> None:
     parser.add_argument(
         "--shape", type=Literal["disc", "ring"], default="disc", help="The objects have this form."
     )
+    parser.add_argument(
+        "--classes",
+        type=Literal[4] | None,
+        default=None,
+        help="Several objects that touch: crescent, ring and disc, with scribbles; not with shape.",
+    )
     parser.add_argument("--size", type=int, default=256, help="A side has so many pixels.")
     parser.add_argument("--seed", type=int, default=0, help="The same seed gives the same files.")
 

@@ -54,6 +54,7 @@ def _phantom(options: Any) -> None:
         shape=options.shape,
         size=options.size,
         seed=options.seed,
+        classes=options.classes,
     )
     _say(f"{options.n_train} training and {options.n_test} test images in {out}")
 

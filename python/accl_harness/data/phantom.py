@@ -3,12 +3,15 @@
 A textured body holds one object and a few distractors about as bright. Grey value alone does not
 tell them apart: the ``disc`` lies in a darker wall (as the left ventricle in its muscle), the
 ``ring`` runs around a brighter core and under dark vessels (as the optic disc around the cup).
-Object area, outline, place, contrast and sharpness vary from image to image.
+Object area, outline, place, contrast and sharpness vary from image to image. With four classes
+there are three objects that touch: a ring (2) around a disc (3) and a crescent (1) beside it, as
+the heart's muscle, left and right ventricle in a short-axis view.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -18,26 +21,41 @@ from scipy import ndimage
 
 from ..errors import UserError
 from .formats import refuse_full, write_labels, write_mask
+from .options import WeakOptions
+from .weak import weaken
 
 Shape = Literal["disc", "ring"]
+Painter = Callable[..., tuple[np.ndarray, np.ndarray]]
+"""Paints the objects into a scene; gives the scene and their mask."""
 AREA = (0.014, 0.08)
 """Range of the object's area as a fraction of the image, drawn on a logarithmic axis."""
 MIN_SIZE = 32
+CLASSES = 4
+"""Of a phantom with several."""
 
 
 def generate(
-    n: int, *, shape: Shape = "disc", size: int = 256, seed: int = 0
+    n: int,
+    *,
+    shape: Shape = "disc",
+    size: int = 256,
+    seed: int = 0,
+    classes: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Make ``n`` images and their masks.
 
-    Image ``i`` depends on ``seed``, ``shape``, ``size`` and ``i`` alone, not on ``n``.
+    Image ``i`` depends on ``seed``, ``shape`` or ``classes``, ``size`` and ``i`` alone, not on
+    ``n``. With ``classes`` 4 the objects are a crescent, a ring and a disc, whatever ``shape`` is.
 
     Returns:
-        Images uint8 [n, size, size] and masks uint8 [n, size, size] {0, 1}.
+        Images uint8 [n, size, size] and masks uint8 [n, size, size], class indices.
 
     Raises:
-        UserError: n below 1, size below 32, a negative seed or an unknown shape.
+        UserError: n below 1, size below 32, a negative seed, an unknown shape, or classes that are
+            not 4.
     """
+    if classes not in (None, CLASSES):
+        raise UserError(f"phantom classes: wanted {CLASSES}, or none for one object, got {classes}")
     if n < 1:
         raise UserError(f"phantom: wanted at least 1 image, got {n}")
     if size < MIN_SIZE:
@@ -46,7 +64,8 @@ def generate(
         raise UserError(f"phantom seed: wanted 0 or more, got {seed}")
     if shape not in get_args(Shape):
         raise UserError(f"phantom shape: wanted one of {', '.join(get_args(Shape))}, got {shape!r}")
-    pairs = [_one(np.random.default_rng((seed, i)), shape, size) for i in range(n)]
+    paint = _PAINTERS[shape] if classes is None else _paint_heart
+    pairs = [_one(np.random.default_rng((seed, i)), paint, size) for i in range(n)]
     return np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
 
 
@@ -57,10 +76,12 @@ def write_phantom(
     shape: Shape = "disc",
     size: int = 256,
     seed: int = 0,
+    classes: int | None = None,
 ) -> Path:
     """``accl phantom OUT``: PNG files ``OUT/{train,test}/{images,masks}/phantom_000.png``.
 
-    The same arguments write the same bytes.
+    The same arguments write the same bytes. With ``classes`` masks hold class indices, and
+    ``OUT/train/weak`` has scribbles of strategy ``skeleton``.
 
     Returns:
         ``OUT``.
@@ -72,13 +93,20 @@ def write_phantom(
         raise UserError(f"phantom: wanted at least 1 image a split, got {n_train} and {n_test}")
     refuse_full(out)
     out = Path(out)
-    images, masks = generate(n_train + n_test, shape=shape, size=size, seed=seed)
+    images, masks = generate(n_train + n_test, shape=shape, size=size, seed=seed, classes=classes)
+    write = write_mask if classes is None else write_labels
     for i, (image, mask) in enumerate(zip(images, masks, strict=True)):
         folder = out / ("train" if i < n_train else "test")
         name = f"phantom_{i:03d}.png"
         write_labels(folder / "images" / name, image)
-        write_mask(folder / "masks" / name, mask)
+        write(folder / "masks" / name, mask)
     made = {"shape": shape, "size": size, "seed": seed, "n_train": n_train, "n_test": n_test}
+    if classes is not None:
+        made = {"classes": classes, **made}
+        del made["shape"]
+        scribbles = weaken(masks[:n_train], WeakOptions("skeleton", seed=seed), classes=classes)
+        for i, labels in enumerate(scribbles):
+            write_labels(out / "train/weak" / f"phantom_{i:03d}.png", labels)
     (out / "phantom.json").write_text(json.dumps(made) + "\n", encoding="utf-8")
     return out
 
@@ -140,7 +168,7 @@ def _inside(rng: np.random.Generator, spread: float, reach: float) -> np.ndarray
     return np.clip(rng.normal(0, spread, 2), -limit, limit)
 
 
-def _one(rng: np.random.Generator, shape: Shape, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _one(rng: np.random.Generator, paint: Painter, size: int) -> tuple[np.ndarray, np.ndarray]:
     canvas = _Canvas.of(size)
     area = float(np.exp(rng.uniform(*np.log(AREA))))
     tissue = rng.uniform(0.30, 0.40)
@@ -152,7 +180,6 @@ def _one(rng: np.random.Generator, shape: Shape, size: int) -> tuple[np.ndarray,
     scene = np.where(body > 0, tissue, 0.08)
     scene = scene + np.where(body > 0, 0.03, 0.01) * _texture(rng, size, (1 / 100, 1 / 32, 1 / 10))
 
-    paint = _paint_disc if shape == "disc" else _paint_ring
     scene, mask = paint(rng, canvas, scene, area, tissue, bright)
 
     scene = ndimage.gaussian_filter(scene, rng.uniform(0.003, 0.009) * size)
@@ -226,6 +253,40 @@ def _paint_ring(
         vessel = (np.abs(across) < rng.uniform(0.004, 0.010)) & (along > 0)
         scene = np.where(vessel, 0.6 * scene, scene)
     return scene, mask
+
+
+def _paint_heart(
+    rng: np.random.Generator,
+    canvas: _Canvas,
+    scene: np.ndarray,
+    area: float,
+    tissue: float,
+    bright: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A bright disc in a dark ring, and a bright crescent that leans on the ring."""
+    area = 0.45 * area
+    radius = np.sqrt(area / np.pi)
+    wall, width = rng.uniform(0.4, 0.7), rng.uniform(1.15, 1.3)
+    outer = radius * (1 + wall)
+    centre = _inside(rng, 0.07, 2.1 * outer)
+    scene = _distract(rng, canvas, scene, centre, 2 * outer, area, tissue, bright)
+    level = canvas.blob(rng, centre, area, elongation=rng.uniform(1, 1.25), roughness=0.04)
+    turn = rng.uniform(0, 2 * np.pi)
+    beside = centre + 0.6 * outer * np.array([np.sin(turn), np.cos(turn)])
+    share = np.pi * (width * outer) ** 2
+    crescent = canvas.blob(rng, beside, share, elongation=rng.uniform(1, 1.15), roughness=0.04)
+    mask = np.zeros(scene.shape, np.uint8)
+    mask[crescent > 0] = 1
+    mask[level > -wall] = 2
+    mask[level > 0] = 3
+    fine = 0.04 * _texture(rng, len(scene), (1 / 50,))
+    greys = (bright - rng.uniform(0.0, 0.06), tissue - rng.uniform(0.08, 0.15), bright)
+    for index, grey in enumerate(greys, 1):
+        scene = np.where(mask == index, grey + fine, scene)
+    return scene, mask
+
+
+_PAINTERS: dict[str, Painter] = {"disc": _paint_disc, "ring": _paint_ring}
 
 
 def _distract(

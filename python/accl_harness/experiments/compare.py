@@ -217,7 +217,7 @@ def prepare_data(base: TrainConfig) -> TrainConfig:
             if not root.is_dir():
                 partial = root.with_name("phantom.partial")
                 shutil.rmtree(partial, ignore_errors=True)
-                write_phantom(partial, size=base.size, **PHANTOM)
+                write_phantom(partial, size=base.size, classes=base.classes, **PHANTOM)
                 partial.rename(root)
         return base.replace(data=str(root))
     # Bad data shall be told before the first training, not by each of them.

@@ -1,11 +1,14 @@
 """Phantoms: repeatable to the byte, of the promised sizes, not solvable by grey value."""
 
+import json
+
 import numpy as np
 import pytest
 from accl_harness.data.dataset import load_split
 from accl_harness.data.phantom import AREA, generate, write_phantom
 from accl_harness.data.topology import count_parts
 from accl_harness.errors import UserError
+from scipy import ndimage
 
 
 def files(folder):
@@ -99,3 +102,44 @@ def test_wrong_arguments(arguments, words):
 def test_empty_splits_are_refused(tmp_path):
     with pytest.raises(UserError, match="5 and 0"):
         write_phantom(tmp_path / "x", n_train=5, n_test=0)
+
+
+def test_several_classes_touch_and_lie_in_the_frame():
+    images, masks = generate(12, size=96, classes=4)
+    assert (images.dtype, masks.dtype, masks.shape) == (np.uint8, np.uint8, (12, 96, 96))
+    for mask in masks:
+        assert set(np.unique(mask)) == {0, 1, 2, 3}
+        assert count_parts(mask == 3) == (1, 0)
+        assert count_parts(mask == 2) == (1, 1)
+        assert count_parts(mask == 1) == (1, 0)
+        # Nothing but the ring around the disc; the crescent leans on the ring.
+        edge = ndimage.binary_dilation(mask == 3) & (mask != 3)
+        assert set(mask[edge]) == {2}
+        assert (ndimage.binary_dilation(mask == 2) & (mask == 1)).any()
+        frame = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+        assert (frame == 0).all()
+    again, _ = generate(3, size=96, classes=4)
+    assert np.array_equal(again, images[:3])
+
+
+def test_grey_value_alone_does_not_tell_the_classes_apart():
+    images, masks = generate(20, size=96, classes=4)
+    values = images.astype(float)
+    disc, crescent = (
+        np.array([v[m == k].mean() for v, m in zip(values, masks, strict=True)]) for k in (3, 1)
+    )
+    assert np.abs(disc - crescent).mean() < 15
+
+
+def test_a_folder_of_several_classes(tmp_path):
+    made = write_phantom(tmp_path / "out", n_train=3, n_test=2, size=64, classes=4)
+    train = load_split(made, "train", size=64, classes=4)
+    assert train.masks.unique().tolist() == [0, 1, 2, 3]
+    assert train.weak_labels.unique().tolist() == [0, 1, 2, 3, 255]
+    marked = train.weak_labels != 255
+    assert (train.weak_labels == train.masks)[marked].all()
+    assert 0.005 < train.annotation()["ratio"] < 0.06
+    assert load_split(made, "test", size=64, classes=4, weak=None).weak_labels is None
+    assert json.loads((made / "phantom.json").read_text())["classes"] == 4
+    with pytest.raises(UserError, match="phantom classes: wanted 4, or none"):
+        generate(1, classes=3)
