@@ -1,9 +1,10 @@
-"""What keeps the sources readable: no file over 400 lines, no function over 60.
+"""What keeps the sources readable: no file over 400 lines, no function over 60, no test named twice.
 
 A function's length is that of its code: its docstring does not count.
 """
 
 import ast
+import collections
 import re
 from pathlib import Path
 
@@ -69,6 +70,13 @@ def test_no_file_and_no_function_is_too_long(folder):
     paths = [p for p in sources({".py", *CPP}) if p.is_relative_to(ROOT / folder)]
     assert paths
     assert not [line for path in paths for line in too_long(path)]
+
+
+def test_no_two_test_files_share_a_name():
+    """Folders of tests are no packages, so pytest imports a file by its bare name."""
+    names = collections.Counter(path.name for path in sorted((ROOT / "tests").rglob("test_*.py")))
+    assert len(names) > 50
+    assert not [name for name, count in names.items() if count > 1]
 
 
 def test_long_functions_are_seen():
