@@ -113,7 +113,12 @@ def _train(options: Any) -> None:
     if metrics is not None and int(os.environ.get("LOCAL_RANK", 0)) == 0:
         ratio = metrics["size_ratio"]
         shown = "undefined" if ratio is None else f"{ratio:.2f}"
-        _say(f"DSC x100 {100 * metrics['dsc']:.1f}, size ratio {shown}; run in {run}")
+        of_class = (
+            f"class {index} {100 * dsc:.1f}"
+            for index, dsc in metrics.get("dsc_per_class", {}).items()
+        )
+        dsc = ", ".join([f"DSC x100 {100 * metrics['dsc']:.1f}", *of_class])
+        _say(f"{dsc}, size ratio {shown}; run in {run}")
 
 
 def _evaluate(options: Any) -> None:

@@ -19,6 +19,7 @@ from .predict import predict_masks, write_predictions
 from .scores import score_dataset
 
 SAME_MASK = "the predictions hardly differ from image to image"
+NO_CLASS = "no mask holds class"
 
 
 @dataclass(frozen=True)
@@ -103,19 +104,31 @@ def score_run(trained, dataset, facts: Mapping) -> Evaluation:
         **scores.metrics,
         "versions": versions(),
     }
-    metrics["warnings"] = [w for w in metrics["warnings"] if not w.startswith(SAME_MASK)]
-    metrics["warnings"] += same_mask_warning(metrics)
+    of_training = [w for w in metrics["warnings"] if not w.startswith((SAME_MASK, NO_CLASS))]
+    metrics["warnings"] = of_training + score_warnings(metrics)
     return Evaluation(metrics, scores.per_image, masks)
 
 
-def same_mask_warning(metrics: Mapping) -> list[str]:
-    """A warning where the predictions are more like the same mask than like the true ones."""
-    found, masks = metrics["mean_pairwise_dsc"], metrics["mean_pairwise_dsc_of_masks"]
-    if found is None or masks is None or found <= (1 + masks) / 2:
-        return []
+def score_warnings(metrics: Mapping) -> list[str]:
+    """What a reader of the scores must know beside them.
+
+    A warning where the predictions are more like the same mask than like the true ones, and one
+    for each class that no mask holds.
+    """
+    absent = [
+        index for index, ratio in metrics.get("size_ratio_per_class", {}).items() if ratio is None
+    ]
+    found = [
+        f"{NO_CLASS} {index}: its DSC says only how seldom it is predicted, and the mean counts it"
+        for index in absent
+    ]
+    pairs, masks = metrics["mean_pairwise_dsc"], metrics["mean_pairwise_dsc_of_masks"]
+    if pairs is None or masks is None or pairs <= (1 + masks) / 2:
+        return found
     return [
-        f"{SAME_MASK} (mean Mean pairwise DSC {found:.2f}, between their masks {masks:.2f}): "
-        "the network goes by the place rather than by the image; try --image-moves.shift 0.25"
+        f"{SAME_MASK} (mean Mean pairwise DSC {pairs:.2f}, between their masks {masks:.2f}): "
+        "the network goes by the place rather than by the image; try --image-moves.shift 0.25",
+        *found,
     ]
 
 

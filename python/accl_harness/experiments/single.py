@@ -13,7 +13,7 @@ from ..config import TrainConfig
 from ..data.fingerprint import fingerprint
 from ..data.options import Slices
 from ..errors import UserError
-from ..evaluation.evaluate import load_test, same_mask_warning, score_run
+from ..evaluation.evaluate import load_test, score_run, score_warnings
 from ..report.single import draw_run
 from ..report.table import number
 from ..run import Run, ScoreFolder
@@ -190,7 +190,7 @@ def _print_scores(metrics: Mapping, dataset, target: Path) -> None:
             table.add_row(f"  95 % interval over {metrics.get('dsc_of', 'images')}", interval)
     console = Console()
     console.print(table)
-    for warning in same_mask_warning(metrics):
+    for warning in score_warnings(metrics):
         console.print(warning, style="yellow", markup=False)
     if not any(np.any(dataset.full_mask(i)) for i in range(len(dataset.names))):
         console.print("no mask holds an object: DSC 1 means that nothing was predicted, no more")

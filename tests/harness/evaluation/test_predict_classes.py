@@ -220,3 +220,17 @@ def test_the_command_makes_pictures_of_one_object_too(tmp_path, monkeypatch, cap
     assert main([*words[:5], str(tmp_path / "again"), *words[6:]]) == 2
     assert "pictures: exists already and is not empty" in capsys.readouterr().err
     assert not (tmp_path / "again").exists()
+
+
+def test_a_class_that_no_mask_holds_is_told_once(tmp_path, capsys):
+    for name, last in (("a", 2), ("b", 3)):
+        mask = np.minimum(quarters(), last)
+        write_labels(tmp_path / name / "test" / "images" / "x.png", GREY[mask])
+        write_labels(tmp_path / name / "test" / "masks" / "x.png", mask)
+    run = trained(tmp_path / "run")
+    (told,) = evaluate_run(run, load_test(run.config, tmp_path / "a"))["warnings"]
+    assert told.startswith("no mask holds class 3: ")
+    for data, warnings in (("a", ["w", told]), ("b", ["w"])):
+        dataset = load_test(run.config, tmp_path / data)
+        metrics = evaluate_run(run, dataset, training={"warnings": ["w", told]})
+        assert metrics["warnings"] == warnings

@@ -62,6 +62,14 @@ def test_evaluate_prints_each_class(work, capsys):
     assert Run(out).metrics()["dsc_of"] == "volumes"
 
 
+def test_train_prints_each_class(work, capsys):
+    words = ["train", "--data", str(work / "data"), "--method", "fs_ce", *CLASSES, *SMALL]
+    assert main([*words, "--out", str(work / "run")]) == 0
+    metrics = Run(work / "run").metrics()
+    shown = [f"class {index} {100 * dsc:.1f}" for index, dsc in metrics["dsc_per_class"].items()]
+    assert f"{', '.join(shown)}, size ratio" in capsys.readouterr().out
+
+
 def test_evaluate_takes_other_patterns(work):
     run, out = work / "out" / "runs" / "partial_ce-seed0", work / "by_pattern"
     words = ["evaluate", str(run), "--volumes", "image_[0123]", "--out", str(out)]
