@@ -1,4 +1,4 @@
-"""What keeps the sources readable: no file over 400 lines, no function over 60, no test named twice.
+"""What keeps the sources readable: files up to 400 lines, functions up to 60, no test named twice.
 
 A function's length is that of its code: its docstring does not count.
 """
