@@ -1,8 +1,10 @@
 """Every example runs on small data and does what its first lines say."""
 
 import importlib.util
+import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from accl_harness.data.dataset import load_split
+from accl_harness.data.options import WeakOptions
 
 import accl_ext
 
@@ -84,6 +88,73 @@ def test_monai_pipeline_segments_new_images():
 @pytest.mark.slow
 def test_volume_segments_new_volumes():
     assert load("volume_3d").main(steps=60) > 0.6
+
+
+@pytest.mark.slow
+def test_nnunet_folder_is_trained_from_scribbles():
+    """The last words of its output: `DSC x100 60.9, class 1 69.4, ...; run in ...`."""
+    output = run(sys.executable, EXAMPLES / "nnunet_folder.py")
+    assert float(re.search(r"DSC x100 ([\d.]+), class 1", output)[1]) > 30
+
+
+def linked(folder):
+    """Links below a folder and what they lead to, as paths of two folders."""
+    links = sorted(path for path in folder.rglob("*") if path.is_symlink())
+    return {str(path.relative_to(folder)): path.resolve() for path in links}
+
+
+def test_nnunet_folder_links_scribbles_and_painted_cases(tmp_path):
+    example = load("nnunet_folder")
+    data = example.small_dataset(tmp_path / "D", cases=4)
+    options = example.link(data, tmp_path / "data")
+    assert options[2:] == ["--classes", "4", "--ignore-index", "4"]
+    labels, images = tmp_path / "D/labelsTr", tmp_path / "D/imagesTr"
+    assert linked(tmp_path / "data") == {
+        "test/images/heart_3.nii.gz": images / "heart_3_0000.nii.gz",
+        "test/masks/heart_3.nii.gz": labels / "heart_3.nii.gz",
+        "train/references/heart_2.nii.gz": labels / "heart_2.nii.gz",
+        **{f"train/images/heart_{i}.nii.gz": images / f"heart_{i}_0000.nii.gz" for i in range(3)},
+        **{f"train/weak/heart_{i}.nii.gz": labels / f"heart_{i}.nii.gz" for i in range(3)},
+    }
+    read = {"size": 64, "classes": 4, "weak": WeakOptions(unlabelled=4)}
+    split = load_split(tmp_path / "data", "train", **read)
+    assert split.volumes == [f"heart_{i}.nii.gz" for i in range(3) for _ in range(2)]
+    assert split.weak_labels.unique().tolist() == [0, 1, 2, 3, 255]
+    method = ["--method", "accl_crf", "--references.folder"]
+    assert example.default_options(tmp_path / "data")[:3] == method
+
+
+def test_nnunet_folder_of_full_masks_and_of_the_decathlon(tmp_path):
+    example = load("nnunet_folder")
+    data = example.small_dataset(tmp_path / "D", cases=4)
+    for path in (data / "imagesTr").iterdir():
+        path.rename(path.with_name(path.name.replace("_0000", "")))
+    described = json.loads((data / "dataset.json").read_text())
+    del described["file_ending"]
+    described["labels"] = {str(index): name for name, index in described["labels"].items()}
+    (data / "dataset.json").write_text(json.dumps(described))
+    assert "--ignore-index" in example.link(data, tmp_path / "scribbles")
+    described["labels"]["4"] = "vessel"
+    (data / "dataset.json").write_text(json.dumps(described))
+    assert example.link(data, tmp_path / "full")[2:] == ["--classes", "5"]
+    kinds = {Path(name).parent.as_posix() for name in linked(tmp_path / "full")}
+    assert kinds == {
+        f"{split}/{kind}" for split in ("train", "test") for kind in ("images", "masks")
+    }
+    assert example.default_options(tmp_path / "full") == ["--method", "accl_crf"]
+
+
+def test_nnunet_folder_says_what_it_cannot_take(tmp_path):
+    example = load("nnunet_folder")
+    data = example.small_dataset(tmp_path / "D", cases=3)
+    for case in (1, 2):  # the painted ones
+        (data / f"labelsTr/heart_{case}.nii.gz").unlink()
+    with pytest.raises(SystemExit, match="no case is painted in full"):
+        example.link(data, tmp_path / "data")
+    regions = {"labels": {"background": 0, "whole": [1, 2], "core": 2}}
+    (data / "dataset.json").write_text(json.dumps(regions))
+    with pytest.raises(SystemExit, match=r"wanted labels 0, 1, 2, ... \(no regions\), got .*whole"):
+        example.link(data, tmp_path / "data")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
