@@ -17,7 +17,12 @@ def check(script):
 @pytest.fixture
 def copy(tmp_path):
     """The page, its script and its runs where a test may change them."""
-    for name in ("make_results.py", "results.md", "measurements/runs.csv"):
+    for name in (
+        "make_results.py",
+        "results.md",
+        "measurements/runs.csv",
+        "measurements/scribbles.csv",
+    ):
         target = tmp_path / name
         target.parent.mkdir(exist_ok=True)
         target.write_bytes((ROOT / "docs" / name).read_bytes())
