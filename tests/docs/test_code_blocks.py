@@ -77,13 +77,24 @@ def pages():
         yield pytest.param(page, marks=marks, id=str(page.relative_to(ROOT)))
 
 
-@pytest.mark.parametrize("page", pages())
+def write_readers_data(commands):
+    """``DIR``, the pages' word for your data, of the kind that these commands are for."""
+    if not commands:
+        return
+    classes = re.search(r"--classes (\d+)", commands)
+    write_phantom("DIR", n_train=3, n_test=2, size=64, classes=int(classes[1]) if classes else None)
+    Path("painted").symlink_to("DIR/train/masks")
+    if "--patients" in commands:
+        for path in list(Path("DIR").rglob("phantom_*.png")):
+            number = path.stem[-3:]
+            path.rename(path.with_name(f"patient{number}_frame01_slice_3.png"))
+
+
+@pytest.mark.parametrize("page", list(pages()))
 def test_page(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = page.read_text(encoding="utf-8")
-    if re.search(r"^accl .*\bDIR\b", text, flags=re.MULTILINE):  # the page's word for your data
-        write_phantom("DIR", n_train=3, n_test=2, size=64)
-        (tmp_path / "painted").symlink_to("DIR/train/masks")
+    write_readers_data(" ".join(re.findall(r"^accl .*\bDIR\b.*", text, flags=re.MULTILINE)))
     namespace = {}
     for kind, code in blocks(page):
         kind = kind.strip()
