@@ -35,7 +35,11 @@ MEASURED = "measured"
 """In the column `prior`: it was taken from the masks, as the shift of the moves."""
 TODAY = {"prior": MEASURED, "epochs": "120"}
 """Runs with the defaults of preset small: 120 epochs with shifts, turns, scales and grey values."""
-PAINTED = "--references.painted 3"
+VARIANTS = {
+    "--references.painted 3": "three painted masks",
+    "--weak.strategy centroid_disc": "labels in discs of one size",
+}
+"""What sets rows of a method apart beside its name: part of the options -> label."""
 
 
 @dataclass(frozen=True)
@@ -159,22 +163,24 @@ def markdown_of_today(runs: list[dict[str, str]]) -> str:
     found = defaultdict(list)
     for run in runs:
         if all(run[name] == value for name, value in TODAY.items()):
-            found[run["data"], run["method"], PAINTED in run["options"]].append(run)
+            variant = [label for part, label in VARIANTS.items() if part in run["options"]]
+            found[(run["data"], run["method"], *variant)].append(run)
     lines = [
         "| data | method | DSC of each seed | share of full supervision | size ratio | r |",
         "|---|---|---:|---:|---:|---:|",
     ]
 
-    def place(key: tuple[str, str, bool]) -> tuple:
-        return list(LABELS_OF_DATA).index(key[0]), METHODS.index(key[1]), key[2]
+    def place(key: tuple[str, ...]) -> tuple:
+        return list(LABELS_OF_DATA).index(key[0]), METHODS.index(key[1]), key[2:]
 
-    for data, method, painted in sorted(found, key=place):
-        seeds = sorted(found[data, method, painted], key=lambda run: int(run["seed"]))
-        full = _mean(found.get((data, "fs_ce", False), []))
+    for key in sorted(found, key=place):
+        data, method, *variant = key
+        seeds = sorted(found[key], key=lambda run: int(run["seed"]))
+        full = _mean(found.get((data, "fs_ce"), []))
         share = f"{_mean(seeds) / full:.2f}" if full and method != "fs_ce" else ""
         cells = (
             LABELS_OF_DATA[data],
-            f"`{method}`" + (", three painted masks" if painted else ""),
+            ", ".join([f"`{method}`", *variant]),
             _numbers(seeds, "dsc", 1, 100),
             share,
             _numbers(seeds, "size_ratio", 2),
