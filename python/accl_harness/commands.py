@@ -75,6 +75,9 @@ def _weaken(options: Any) -> None:
     )
     for name, pixels in report["per_image"].items():
         _say(f"{name}: {pixels}")
+    for index, pixels in report.get("per_class", {}).items():
+        share = 100 * report["ratio"] * pixels / max(report["pixels"], 1)
+        _say(f"class {index}: {pixels} ({share:.3f} %)")
     _say(f"labelled pixels: {report['pixels']} ({100 * report['ratio']:.3f} %)")
 
 

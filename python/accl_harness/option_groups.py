@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .data.options import (
-    MOST_CLASSES,
     CRFOptions,
     ImageMoves,
     ReferenceOptions,
     Slices,
     WeakOptions,
-    refuse_two_readings,
+    check_reading,
 )
 from .errors import UserError
 from .methods import METHODS
@@ -88,9 +87,7 @@ class DataOptions:
         at_least_1(self, "size")
         require(0 <= self.validation < 1, self, "validation", "0 to below 1")
         require(self.limit is None or self.limit >= 1, self, "limit", "at least 1")
-        in_range = self.classes is None or 2 <= self.classes <= MOST_CLASSES
-        require(in_range, self, "classes", f"2 to {MOST_CLASSES}, the background counted")
-        refuse_two_readings(self.mask_threshold, self.mask_value, self.classes)
+        check_reading(self.mask_threshold, self.mask_value, self.classes)
         self.image_moves.check()
 
 

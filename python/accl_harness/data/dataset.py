@@ -23,6 +23,7 @@ from .pairing import (
     list_files,
     list_images,
     name_of,
+    one_patient_each,
     partners,
     patient,
     read_partner,
@@ -184,7 +185,7 @@ def load_split(
         mask_suffix: what the names of masks have behind those of the images.
         slices: the axis of a volume's slices.
         patients: a regular expression whose first group (or whole match) in the file's stem names
-            the patient.
+            the patient; None: the volume, where ``volumes`` names it, else the file.
         volumes: likewise the volume that a flat file is a slice of; None: the patient.
         limit: only the first so many files.
 
@@ -207,7 +208,8 @@ def load_split(
     full_weak: list[np.ndarray] = []
     for stem in list(image_paths)[:limit]:
         image = guesses.note(read_image(image_paths[stem], slices=slices))
-        groups = patient(stem, patients), patient(stem, volumes or patients, "volumes")
+        volume = patient(stem, volumes or patients, "volumes" if volumes else "patients")
+        groups = volume if patients is None else patient(stem, patients), volume
         mask = None
         if mask_paths is not None:
             file = guesses.note(read_partner(mask_paths[stem], "mask", image, slices))
@@ -220,6 +222,7 @@ def load_split(
     reader.check(folder / masks)
 
     dataset = parts.dataset(folder)
+    one_patient_each(dataset.volumes, dataset.groups, volumes)
     if weak is None:
         return dataset
     if weak_paths is not None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import HarnessWarning, UserError
 from .formats import ImageFile
-from .options import UNLABELLED, WeakOptions, refuse_two_readings
+from .options import UNLABELLED, WeakOptions, check_reading
 from .pictures import values_of
 
 Decode = Callable[[np.ndarray], "np.ndarray | None"]
@@ -108,7 +108,7 @@ def binary_mask(
     Raises:
         UserError: other values; it names the file and its values.
     """
-    refuse_two_readings(threshold, value, None)
+    check_reading(threshold, value, None)
     if value is not None:
         mask = _of_value(file, value)
         return mask, float(value) if mask.any() else None
@@ -202,7 +202,7 @@ class MaskReader:
         value: int | None = None,
         classes: int | None = None,
     ):
-        refuse_two_readings(threshold, value, classes)
+        check_reading(threshold, value, classes)
         self.threshold, self.value, self.classes = threshold, value, classes
         self._values: dict[float, Path] = {}
         self._last: ImageFile | None = None

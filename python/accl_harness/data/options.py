@@ -23,12 +23,16 @@ Slices = Literal["auto", "first", "last"]
 Strategy = Literal["auto", "erosion", "disc", "centroid_disc", "box", "skeleton", "scribble"]
 
 
-def refuse_two_readings(threshold: float | None, value: int | None, classes: int | None) -> None:
-    """Refuse two options that both say how a mask is to be read.
+def check_reading(threshold: float | None, value: int | None, classes: int | None) -> None:
+    """Refuse two options that both say how a mask is to be read, and no number of classes.
 
     Raises:
-        UserError: naming both.
+        UserError: naming them.
     """
+    if classes is not None and not 2 <= classes <= MOST_CLASSES:
+        raise UserError(
+            f"classes must be 2 to {MOST_CLASSES}, the background counted, got {classes}"
+        )
     if value is not None and threshold is not None:
         raise UserError("mask_threshold and mask_value both choose the object; give one of them")
     for name, given in (("mask_threshold", threshold), ("mask_value", value)):

@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -244,17 +244,43 @@ def patient(stem: str, pattern: str | None, option: str = "patients") -> str:
         option: what the pattern is called in a message.
 
     Raises:
-        UserError: no regular expression, or one that the stem does not have.
+        UserError: no regular expression, or one that finds no text in the stem.
     """
     if pattern is None:
         return stem
     try:
         match = re.search(unicodedata.normalize("NFC", pattern), stem)
     except re.error as error:
-        raise UserError(f"{option}: {pattern!r} is not a regular expression ({error})") from error
-    if match is None:
-        raise UserError(f"{option}: {pattern!r} finds nothing in the file name {stem!r}")
-    return match.group(1) if match.groups() and match.group(1) else match.group(0)
+        raise UserError(f"{option}: '{pattern}' is not a regular expression ({error})") from error
+    found = match and match.group(1 if match.groups() else 0)
+    if not found:
+        part = "with its first group " if match and match.groups() else ""
+        raise UserError(
+            f"{option}: '{pattern}' finds nothing {part}in the file name '{stem}'; wanted an "
+            f"expression that finds the {option.removesuffix('s')} in the name of every file"
+        )
+    return found
+
+
+def one_patient_each(volumes: Sequence[str], patients: Sequence[str], pattern: str | None) -> None:
+    """Refuse a ``pattern`` of volumes that takes slices of two patients together.
+
+    Args:
+        volumes: of each image.
+        patients: likewise.
+        pattern: the regular expression that named the volumes; None: the patients did.
+
+    Raises:
+        UserError: naming the volume and two of its patients.
+    """
+    owner: dict[str, str] = {}
+    for volume, name in zip(volumes, patients, strict=True):
+        if owner.setdefault(volume, name) != name:
+            raise UserError(
+                f"volumes: '{pattern}' makes one volume '{volume}' of slices of the patients "
+                f"'{owner[volume]}' and '{name}'; wanted an expression that tells patients apart "
+                "too, such as '(patient\\d+_frame\\d+)'"
+            )
 
 
 def finds_in_all(pattern: str, stems: Iterable[str]) -> bool:

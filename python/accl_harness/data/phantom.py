@@ -45,17 +45,20 @@ def generate(
     """Make ``n`` images and their masks.
 
     Image ``i`` depends on ``seed``, ``shape`` or ``classes``, ``size`` and ``i`` alone, not on
-    ``n``. With ``classes`` 4 the objects are a crescent, a ring and a disc, whatever ``shape`` is.
+    ``n``. With ``classes`` 4 the objects are a crescent, a ring and a disc, and ``shape`` has no
+    say.
 
     Returns:
         Images uint8 [n, size, size] and masks uint8 [n, size, size], class indices.
 
     Raises:
-        UserError: n below 1, size below 32, a negative seed, an unknown shape, or classes that are
-            not 4.
+        UserError: n below 1, size below 32, a negative seed, an unknown shape, classes that are not
+            4, or a ring of several.
     """
     if classes not in (None, CLASSES):
         raise UserError(f"phantom classes: wanted {CLASSES}, or none for one object, got {classes}")
+    if classes is not None and shape != "disc":
+        raise UserError(f"phantom shape: {shape} is of one object; leave out shape or classes")
     if n < 1:
         raise UserError(f"phantom: wanted at least 1 image, got {n}")
     if size < MIN_SIZE:

@@ -104,7 +104,10 @@ def make_bank(
         return ReferenceBank(marked, True, foregrounds)
     if kind in ("paired", "unpaired"):
         if dataset.masks is None:
-            raise UserError(f"references {kind}: the data set has no masks")
+            raise UserError(
+                f"references {kind}: the training images have no masks; name a folder of masks, of "
+                "any images, with --references.folder"
+            )
         return ReferenceBank(dataset.masks, kind == "paired", foregrounds)
     if kind == "folder":
         if folder is None and dataset.folder is None:

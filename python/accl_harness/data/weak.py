@@ -111,7 +111,8 @@ def write_weak_labels(
     Formats are kept (PNG for JPEG); a volume is weakened slice by slice.
 
     Returns:
-        The report of :func:`count_labelled`, a count a file.
+        The report of :func:`count_labelled`, a count a file; with ``classes`` also ``per_class``,
+        the pixels of each class, the background's too.
 
     Raises:
         UserError: ``out`` holds files already, or masks or options that cannot be.
@@ -133,7 +134,13 @@ def write_weak_labels(
         stack = np.stack([next(labels) for _ in range(depth)], axis=-1)
         written.append(stack if file.is_volume else stack[..., 0])
         write_labels(output_path(out, file.path), written[-1], file, key="weak")
-    return count_labelled(written, list(paths))
+    report = count_labelled(written, list(paths))
+    if classes is not None:
+        report["per_class"] = {
+            str(index): sum(int(np.count_nonzero(label == index)) for label in written)
+            for index in range(classes)
+        }
+    return report
 
 
 def _one(mask: np.ndarray, options: WeakOptions, index: int) -> np.ndarray:

@@ -33,6 +33,9 @@ CURVES = (
 OF_CLASS = (("dsc_", "DSC", "linear"), ("size_ratio_", "size ratio", "log"))
 """Of each of several classes, whose index ends the column's name."""
 
+LEAST_RATIO = 0.01
+"""Where an axis of size ratios ends: below it nothing is there to be told apart."""
+
 
 def training_curves(
     runs: Mapping[str, Sequence[Rows]],
@@ -75,6 +78,8 @@ def training_curves(
             if column.startswith("size_ratio"):
                 axis.axhline(1, color="0.5", linewidth=0.8, linestyle=":")
                 _plain_log(axis)
+                low, high = axis.get_ylim()
+                axis.set_ylim(max(low, min(LEAST_RATIO, high / 10)), high)
         for axis in axes[len(shown) :]:
             axis.remove()
         handles = [

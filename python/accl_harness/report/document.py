@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -185,9 +185,6 @@ def settings_of(
     base = configs[0]
     runs = [metrics for by_seed in results.values() for metrics in by_seed.values()]
     adversarial = [config for config in configs if METHODS[config.method].accl]
-    # Dictionaries, for their keys: each once, in order.
-    alphas = {f"{paper.METHOD_LABELS[c.method]} {c.accl_weight:g}": None for c in adversarial}
-    kinds = {f"{paper.METHOD_LABELS[c.method]} {c.reference_kind}": None for c in adversarial}
     seconds = [metrics["seconds"] for metrics in runs if metrics.get("seconds") is not None]
     ratios = {metrics["annotation_ratio"] for metrics in runs if metrics.get("annotation_ratio")}
     sizes = _sizes(runs)
@@ -200,9 +197,9 @@ def settings_of(
         ("training", f"{base.epochs} epochs, batch {base.batch_size}, {_optimiser(base)}"),
         ("entropy term", f"weight {base.entropy:g}" if base.entropy else ""),
         ("random moves", _moves(base)),
-        ("weight of ACCL", ", ".join(alphas)),
-        ("reference masks", ", ".join(kinds)),
-        ("discriminator sees", "image and mask" if base.sees_image else "the mask alone"),
+        ("weight of ACCL", _by_method(adversarial, lambda c: f"{c.accl_weight:g}")),
+        ("reference masks", _by_method(adversarial, lambda c: c.reference_kind)),
+        ("discriminator sees", _by_method(adversarial, _seen)),
         ("size bounds", f"{base.bounds}: {sizes}" if sizes else str(base.bounds)),
         ("weak labels", _weak_labels(base)),
         ("labelled pixels", ", ".join(f"{100 * ratio:.3g} %" for ratio in sorted(ratios))),
@@ -212,6 +209,17 @@ def settings_of(
         ("versions", ", ".join(f"{k} {v}" for k, v in runs[0].get("versions", {}).items())),
     ]
     return [(key, value) for key, value in pairs if value]
+
+
+def _by_method(configs: Sequence[TrainConfig], value: Callable[[TrainConfig], str]) -> str:
+    """A value of each config behind its method's name, each pair once."""
+    pairs = (f"{paper.METHOD_LABELS[config.method]} {value(config)}" for config in configs)
+    return ", ".join(dict.fromkeys(pairs))
+
+
+def _seen(config: TrainConfig) -> str:
+    """What the discriminator sees."""
+    return "image and mask" if config.sees_image else "the mask alone"
 
 
 def _sizes(runs: Sequence[Mapping]) -> str:
@@ -240,7 +248,9 @@ def _moves(config: TrainConfig) -> str:
     """What is set of the random moves of the training images; "" where nothing moves."""
     options, still = asdict(config.image_moves), asdict(ImageMoves())
     moved = {key: value for key, value in options.items() if value != still[key]}
-    return ", ".join(f"{key} {_or_measured(value)}" for key, value in moved.items())
+    return ", ".join(
+        key if value is True else f"{key} {_or_measured(value)}" for key, value in moved.items()
+    )
 
 
 def _networks(config: TrainConfig) -> str:
@@ -273,6 +283,8 @@ def _weak_labels(config: TrainConfig) -> str:
         extent = f"{weak.iterations} iterations"
     elif strategy == "box":
         extent = f"margin {weak.margin} pixels"
+    elif strategy == "skeleton":
+        extent = f"stroke {weak.stroke:g}, jitter {weak.jitter:g}"
     else:
         extent = f"radius {weak.radius:g} pixels"
     return f"{strategy}, {extent}" + (", topology kept" if weak.keep_topology else "")
@@ -288,6 +300,7 @@ def protocol_notes(results: Results, paper_row: str | None) -> list[str]:
     seeds = max(len(by_seed) for by_seed in results.values())
     decided = "every pixel of its most probable class" if several else "probability cut at 0.5"
     classes = ", then over the foreground classes" if several else ""
+    article = "an" if unit == "image" else "a"
     notes = [
         f"Scores are of the last epoch, at each image's own size, {decided}; DSC is "
         f"taken by {unit} and averaged{classes}. No run and no epoch was chosen by the test "
@@ -305,8 +318,8 @@ def protocol_notes(results: Results, paper_row: str | None) -> list[str]:
         notes.insert(
             1,
             "Every score is the mean over the foreground classes; those stand apart under Classes, "
-            f"each with its index in the masks. Where a {unit} has a class neither in its mask nor "
-            "in its prediction, the DSC of that class is 1.",
+            f"each with its index in the masks. Where {article} {unit} has a class neither in its "
+            "mask nor in its prediction, the DSC of that class is 1.",
         )
     if typical is not None:
         notes.append(

@@ -54,7 +54,10 @@ class Trainer:
         self.annotation_ratio = 1.0 if fully else train.annotation()["ratio"]
         self._bounds = class_bounds(config, train.masks)
         if config.penalty_weight > 0 and not any(self._bounds):
-            raise UserError("the size penalty needs bounds, but no training mask has an object")
+            raise UserError(
+                "the size penalty needs bounds, but no training mask has an object; give them with "
+                "--bounds '[a, b]', in pixels at the working size"
+            )
         self.data = TrainingData(
             config,
             train,

@@ -120,7 +120,8 @@ def terms_in_numbers(config: TrainConfig, objective: Objective) -> dict[str, Any
     log_size = None
     if prior is not None:
         pairs = zip(prior.means, prior.deviations, strict=True)
-        log_size = by_class([list(pair) for pair in pairs], config.classes)
+        known = [None if mean is None else [mean, deviation] for mean, deviation in pairs]
+        log_size = by_class(known, config.classes)
     start = list(config.prior) if isinstance(config.prior, tuple) else config.prior
     return {
         "prior": start,

@@ -143,3 +143,5 @@ def test_a_folder_of_several_classes(tmp_path):
     assert json.loads((made / "phantom.json").read_text())["classes"] == 4
     with pytest.raises(UserError, match="phantom classes: wanted 4, or none"):
         generate(1, classes=3)
+    with pytest.raises(UserError, match="phantom shape: ring is of one object; leave out shape"):
+        generate(1, classes=4, shape="ring")

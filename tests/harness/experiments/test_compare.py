@@ -115,6 +115,7 @@ def test_a_folder_of_other_data_is_refused_but_data_may_move(done, data, tmp_pat
         ({"iterations": 3, "keep_topology": True}, "erosion, 3 iterations, topology kept"),
         ({"strategy": "disc"}, "disc, radius 2 pixels"),
         ({"strategy": "box", "margin": 4}, "box, margin 4 pixels"),
+        ({"strategy": "skeleton"}, "skeleton, stroke 0.9, jitter 0.3"),
     ],
 )
 def test_the_report_says_where_the_labels_come_from(tmp_path, weak, text):

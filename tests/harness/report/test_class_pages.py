@@ -255,6 +255,7 @@ def test_a_comparison_of_classes_is_written_whole(comparison):
         assert "Classes" in text
         assert "mean over the foreground classes" in text
         assert "every pixel of its most probable class" in text
+        assert "Where a volume has a class neither" in text
     assert "| Partial CE | 1 | 47.1 |" in sheet
     assert "DSC of every test volume by method." in page
     for name in ("panel", "worst", "scores"):
@@ -267,6 +268,15 @@ def test_settings_name_the_classes_and_their_bounds(comparison):
     settings = dict(settings_of(configs, results, "accl compare"))
     assert settings["classes"] == "3, the background counted"
     assert settings["size bounds"].endswith("class 1 60 to 70 pixels, class 2 at most 150 pixels")
+
+
+def test_settings_name_what_each_discriminator_sees(comparison):
+    _, _, configs, results = comparison
+    methods = [configs[0].replace(method=name) for name in ("fs_ce", "paired_accl", "accl_crf")]
+    settings = dict(settings_of(methods, results, "accl compare"))
+    assert settings["discriminator sees"] == (
+        "Paired ACCL image and mask, ACCL + CRF † the mask alone"
+    )
 
 
 def test_settings_name_network_optimiser_and_a_prior_of_each_class(comparison):

@@ -96,6 +96,18 @@ def test_worst_page_has_a_row_for_each_method(tmp_path):
     assert near(two, METHOD_COLOURS["sccl"]) > 0
 
 
+@pytest.mark.parametrize(("least", "wanted"), [(1e-5, 0.01), (0.4, 0.3)])
+def test_size_ratios_below_a_hundredth_do_not_stretch_the_axis(
+    tmp_path, monkeypatch, least, wanted
+):
+    monkeypatch.setattr("accl_harness.report.curves.save", lambda figure, path: figure)
+    rows = [{"epoch": i, "size_ratio": ratio} for i, ratio in enumerate((least, 0.5, 1.5))]
+    figure = training_curves({"sccl": [rows]}, tmp_path / "c.png")
+    low, high = figure.axes[0].get_ylim()
+    assert low == pytest.approx(wanted, rel=0.3)
+    assert 1.5 < high < 3
+
+
 def test_curves_are_read_with_gaps_and_without_a_torn_last_line(tmp_path):
     path = tmp_path / "metrics.csv"
     path.write_text("epoch,loss_g,d_real,dsc\n1,0.5,,0.25\n2,0.25,,0.5\n3,0.1")
