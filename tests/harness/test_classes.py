@@ -151,6 +151,32 @@ def test_labels_made_from_masks_erode_each_class():
     assert [(labels == index).sum() for index in (1, 2)] == [9, 9]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        WeakOptions("erosion", iterations=1),
+        WeakOptions("disc", radius=1.0),
+        WeakOptions("centroid_disc", radius=1.0),
+        WeakOptions("skeleton"),
+    ],
+    ids=lambda options: options.strategy,
+)
+def test_files_of_every_strategy_are_read_as_scribbles(tmp_path, options):
+    """What ``accl weaken`` writes marks every class of every image, and no pixel wrongly."""
+    data_of(tmp_path, weak=None)
+    report = write_weak_labels(
+        tmp_path / "train/masks", tmp_path / "train/weak", options, classes=4
+    )
+    data = load_split(tmp_path, "train", size=16, classes=4, weak=WeakOptions("scribble"))
+    marked = data.weak_labels != 255
+    assert (data.weak_labels == data.masks)[marked].all()
+    for labels in data.weak_labels:
+        found = set(labels.unique().tolist()) - {255}
+        assert found == ({0, 1, 2, 3} if options.strategy == "skeleton" else {1, 2, 3})
+    assert sum(report["per_class"].values()) == report["pixels"] == marked.sum()
+    assert marked.sum() < marked.numel() / 2
+
+
 def test_a_ratio_counts_the_pixels_of_images(tmp_path):
     data_of(tmp_path)
     report = write_weak_labels(

@@ -57,12 +57,13 @@ def build(name, size=32, classes=4, **options):
         ),
     ],
 )
-def test_a_network_gives_a_logit_for_each_class(name, options):
-    network = build(name, **options)
+@pytest.mark.parametrize("classes", [None, 4])
+def test_a_network_gives_a_logit_for_each_class(name, options, classes):
+    network = build(name, classes=classes, **options)
     assert network.training
     for mode in (True, False):
         logits = network.train(mode)(torch.zeros(2, 1, 32, 32))
-        assert logits.shape == (2, 4, 32, 32)
+        assert logits.shape == (2, classes or 1, 32, 32)
     logits.sum().backward()
     assert network.bias.grad is not None
 

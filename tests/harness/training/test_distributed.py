@@ -14,7 +14,7 @@ from accl_harness.errors import UserError
 from accl_harness.experiments.single import run_training
 from accl_harness.run import Run
 from accl_harness.training.runtime import launch
-from small_runs import phantom_folder, rows_without_seconds, small_config
+from small_runs import classes_folder, phantom_folder, rows_without_seconds, small_config
 
 # Float64, because Adam turns the last bits of a float32 gradient near 0 into whole steps.
 OPTIONS = {
@@ -39,9 +39,13 @@ BEYOND = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [{}, BEYOND], ids=["paper", "beyond"])
-def test_two_processes_equal_one_with_the_same_global_batch(tmp_path, more):
-    config = small_config(data=str(phantom_folder(tmp_path)), limit=4, **OPTIONS, **more)
+@pytest.mark.parametrize(
+    ("more", "folder"),
+    [({}, phantom_folder), (BEYOND, phantom_folder), ({**BEYOND, "classes": 4}, classes_folder)],
+    ids=["paper", "beyond", "classes"],
+)
+def test_two_processes_equal_one_with_the_same_global_batch(tmp_path, more, folder):
+    config = small_config(data=str(folder(tmp_path)), limit=4, **OPTIONS, **more)
     alone = run_training(config.replace(out=str(tmp_path / "alone")), quiet=True)
     together = tmp_path / "together"
     save_config(config.replace(out=str(together)), tmp_path / "config.yaml")
