@@ -16,6 +16,7 @@ class MethodDefaults:
     """The options of a ``TrainConfig`` that depend on its method, as a training takes them."""
 
     method: Any
+    classes: Any
     alpha: Any
     alpha_scale: Any
     size_weight: Any
@@ -41,8 +42,10 @@ class MethodDefaults:
         if self.alpha is not None:
             return self.alpha
         row = self.table_row
+        several = row.alpha_of_classes is not None and (self.classes or 1) > 2
+        alpha = row.alpha_of_classes if several else row.alpha
         scale = self.alpha_scale if row.in_paper else 1.0
-        return scale * row.alpha if row.accl else 0.0
+        return scale * alpha if row.accl else 0.0
 
     @property
     def penalty_weight(self) -> float:

@@ -44,6 +44,9 @@ class Method:
         accl: whether the adversarial term is on by default.
         reference_kind: what D sees as real where ACCL is on, unless the config says otherwise.
         alpha: default weight of ACCL for data that are not the paper's.
+        alpha_of_classes: the same with more than two classes, where it is another one: labels of
+            every class, the background too, say more than labels of one object, and masks of
+            others should say less.
         crf: whether the gated CRF is on by default.
         size_prior, size_balance: default weights of these two.
         conditional: whether D sees the image beside the mask by default.
@@ -57,6 +60,7 @@ class Method:
     accl: bool = False
     reference_kind: str = "unpaired"
     alpha: float = 1e-2
+    alpha_of_classes: float | None = None
     crf: bool = False
     size_prior: float = 0.0
     size_balance: float = 0.0
@@ -79,6 +83,7 @@ METHODS: dict[str, Method] = {
         "weak",
         accl=True,
         alpha=0.3,
+        alpha_of_classes=0.05,
         crf=True,
         size_prior=0.1,
         size_balance=3.0,

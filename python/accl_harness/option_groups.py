@@ -179,7 +179,7 @@ class ObjectiveOptions:
     as well."""
     alpha: float | None = None
     """ACCL has this weight, 0 for off; default: the method's (1e-3 partial, 1e-2 unpaired and
-    paired, 0.3 accl_crf)."""
+    paired, 0.3 accl_crf, with more than two classes 0.05)."""
     alpha_scale: float = 1.0
     """The default weights of ACCL of the paper's methods, and the paper's own, are multiplied by
     this factor; a weight that is given stays as it is."""

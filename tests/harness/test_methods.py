@@ -35,6 +35,22 @@ def test_two_go_beyond_the_table():
     assert accl.replace(alpha_scale=20.0).accl_weight == 0.3
 
 
+@pytest.mark.parametrize(
+    ("method", "classes", "alpha"),
+    [
+        ("accl_crf", None, 0.3),
+        ("accl_crf", 2, 0.3),  # two logits, but one object
+        ("accl_crf", 3, 0.05),
+        ("accl_crf", 4, 0.05),
+        ("unpaired_accl", 4, 1e-2),
+        ("sccl_crf", 4, 0),
+    ],
+)
+def test_weight_of_accl_with_several_classes(method, classes, alpha):
+    assert small_config(method=method, classes=classes).accl_weight == alpha
+    assert small_config(method=method, classes=classes, alpha=0.7).accl_weight == 0.7
+
+
 @pytest.mark.parametrize("method", TABLE)
 def test_terms(method):
     config = small_config(method=method)
