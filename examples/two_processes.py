@@ -8,6 +8,8 @@ remedy is one all-reduce of a count: the share of the labelled pixels times the 
 turns the average of means into the mean over the whole batch. gloo on CPUs, NCCL on GPUs.
 """
 
+import time
+
 import torch
 import torch.distributed as dist
 from accl_harness.data.phantom import generate
@@ -23,6 +25,19 @@ def whole_batch_mean(loss, count):
     total = count.to(torch.float64)
     dist.all_reduce(total)
     return loss * (count * dist.get_world_size() / total.clamp(min=1)).to(loss.dtype)
+
+
+def leave():
+    """Ends the communication of all processes, so that each of them can exit.
+
+    DDP starts its sums in the backward pass, and gloo's threads hold Python objects of that pass
+    until they come round to letting go of them. PyTorch 2.13 aborts a process ("terminate called
+    without an active exception") in which one of them does so while Python shuts down, and it
+    has no call that waits for them. They need a millisecond, on a busy machine some dozens.
+    """
+    dist.barrier()
+    time.sleep(1)
+    dist.destroy_process_group()
 
 
 def networks():
@@ -96,7 +111,7 @@ def main(steps=20, size=64):
     dist.broadcast(first, 0)
     same = torch.equal(first, weights)
     print(f"process {rank}: weights as in process 0: {same}", flush=True)
-    dist.destroy_process_group()
+    leave()
     return same
 
 

@@ -212,14 +212,13 @@ mine = slice(dist.get_rank(), dist.get_rank() + 1)
 loss = accl_ext.partial_cross_entropy(logits[mine], labels[mine])
 means = torch.stack([loss, whole_batch_mean(loss, (labels[mine] != 255).sum())])
 dist.all_reduce(means)
-print("plain", abs(means[0] / 2 - wanted).item() > 0.05, flush=True)
-print("whole", torch.allclose(means[1] / 2, wanted), flush=True)
+# Asserted here: what two processes print can run into each other.
+assert abs(means[0] / 2 - wanted) > 0.05, means
+assert torch.allclose(means[1] / 2, wanted), means
 dist.destroy_process_group()
 """
     )
-    output = run(*TORCHRUN, tmp_path / "check.py")
-    assert output.count("plain True") == 2
-    assert output.count("whole True") == 2
+    run(*TORCHRUN, tmp_path / "check.py")
 
 
 @pytest.mark.slow
