@@ -22,6 +22,7 @@ class MethodDefaults:
     size_weight: Any
     size_prior: Any
     size_balance: Any
+    consistency: Any
     crf: Any
     conditional: Any
     soften: Any
@@ -72,6 +73,11 @@ class MethodDefaults:
         return self.table_row.size_balance if self.size_balance is None else self.size_balance
 
     @property
+    def consistency_weight(self) -> float:
+        """Weight of the consistency of two views, 0 where it is off."""
+        return self.table_row.consistency if self.consistency is None else self.consistency
+
+    @property
     def sees_image(self) -> bool:
         """Whether the discriminator sees the image."""
         return self.table_row.conditional if self.conditional is None else self.conditional
@@ -101,7 +107,8 @@ class MethodDefaults:
     @property
     def asks_masks(self) -> bool:
         """Whether a term's numbers are measured on the reference masks."""
-        return self.prior_weight > 0 or self.balance_weight > 0 or self.crf_weight is None
+        weights = (self.prior_weight, self.balance_weight, self.consistency_weight)
+        return any(weights) or self.crf_weight is None
 
     @property
     def reference_kind(self) -> ReferenceKind:

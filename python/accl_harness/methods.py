@@ -14,7 +14,7 @@ method             data term              constraint          reference masks R 
 ``sccl_crf``       partial CE             size penalty,
                                           gated CRF
 ``accl_crf``       partial CE             ACCL, gated CRF,    a mask drawn from the training set,
-                                          size prior          softened; D sees it alone, in noise
+                                          sizes, two views    softened; D sees it alone, in noise
 =================  =====================  ==================  =================================
 
 The gated CRF is what none of the paper's terms is: a look at the image. With it the masks of other
@@ -48,7 +48,7 @@ class Method:
             every class, the background too, say more than labels of one object, and masks of
             others should say less.
         crf: whether the gated CRF is on by default.
-        size_prior, size_balance: default weights of these two.
+        size_prior, size_balance, consistency: default weights of these three.
         conditional: whether D sees the image beside the mask by default.
         soften, noise: default standard deviations of the Gaussian blur of the reference masks, in
             pixels, and of the noise on all masks that D sees.
@@ -64,6 +64,7 @@ class Method:
     crf: bool = False
     size_prior: float = 0.0
     size_balance: float = 0.0
+    consistency: float = 0.0
     conditional: bool = True
     soften: float = 0.0
     noise: float = 0.0
@@ -87,6 +88,7 @@ METHODS: dict[str, Method] = {
         crf=True,
         size_prior=0.1,
         size_balance=3.0,
+        consistency=1.0,
         conditional=False,
         soften=1.0,
         noise=0.2,

@@ -195,6 +195,10 @@ class ObjectiveOptions:
     size_balance: float | None = None
     """The term that holds the mean size over the training images at the reference masks' has this
     weight, 0 for off; default: 3 for accl_crf, else 0."""
+    consistency: float | None = None
+    """The prediction for a second view of each image, scaled and shifted, is held to the first
+    one's, moved alike, with this weight, 0 for off; a step then takes half as long again. Default:
+    1 for accl_crf, else 0."""
     conditional: bool | None = None
     """The discriminator sees the image beside the mask. With masks of other images that can teach
     it that what follows the image's edges is no reference mask; then try false. Default: false for
@@ -225,7 +229,7 @@ class ObjectiveOptions:
         if self.method not in METHODS:
             raise UserError(f"method must be one of {', '.join(METHODS)}, got '{self.method}'")
         weights = ("alpha", "alpha_scale", "size_weight", "size_prior", "size_balance")
-        for name in (*weights, "soften", "d_noise"):
+        for name in (*weights, "consistency", "soften", "d_noise"):
             value = getattr(self, name)
             require(value is None or 0 <= value < math.inf, self, name, "0 or more")
         if not isinstance(self.bounds, str) and self.bounds[0] > self.bounds[1]:

@@ -175,6 +175,14 @@ def test_build_gives_a_source_distribution_and_a_wheel(clean, sources, tmp_path)
     example = sources / "examples" / "libtorch"
     words = [CMAKE, "-S", example, "-B", tmp_path / "example", f"-DCMAKE_PREFIX_PATH={prefix}"]
     subprocess.run(words, check=True, env=clean.variables)
+    # The harness trains from the wheel alone.
+    clean.pip("install", f"{wheel}[harness]")
+    accl = clean.python.with_name("accl")
+    data, out = tmp_path / "data", tmp_path / "run"
+    train = ("train", "--data", data, "--method", "accl_crf", "--epochs", "1", "--width", "4")
+    clean.run(accl, "phantom", data, "--n-train", "4", "--n-test", "2", "--size", "64")
+    clean.run(accl, *train, "--size", "64", "--out", out)
+    assert json.loads((out / "metrics.json").read_text())["images"] == 2
 
 
 def check_source_distribution(archive: Path, sources: Path):
@@ -189,11 +197,13 @@ def check_source_distribution(archive: Path, sources: Path):
 
 def check_wheel(path: Path):
     with zipfile.ZipFile(path) as wheel:
-        names = set(wheel.namelist())
+        listed = wheel.namelist()
         config = json.loads(wheel.read("accl_ext/_build_config.json"))
         entry_points = wheel.read(
-            next(name for name in names if name.endswith("entry_points.txt"))
+            next(name for name in listed if name.endswith("entry_points.txt"))
         ).decode()
+    names = set(listed)
+    assert len(names) == len(listed)
     assert {
         "accl_ext/include/accl_ext.h",
         "accl_ext/libaccl_ext_ops.so",

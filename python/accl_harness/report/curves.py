@@ -29,6 +29,7 @@ CURVES = (
     ("size_balance", "size balance", "symlog"),
     ("crf", "gated CRF", "log"),
     ("entropy", "entropy", "linear"),
+    ("consistency", "consistency of two views", "log"),
 )
 OF_CLASS = (("dsc_", "DSC", "linear"), ("size_ratio_", "size ratio", "log"))
 """Of each of several classes, whose index ends the column's name."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..config import TrainConfig
-from ..data.options import UNLABELLED
+from ..data.options import UNLABELLED, ImageMoves
 from ..data.references import ReferenceBank, soften
 from ..errors import UserError
 from ..methods import Labels
@@ -18,6 +18,9 @@ from .image_moves import change_greys, draw_greys, draw_moves, enlargement, insi
 from .rules import image_bounds
 from .runtime import network_dtype
 from .step import Batch
+
+VIEW = ImageMoves(shift=0.05, scale=1.4)
+"""How far the second view of an image may lie from the first."""
 
 
 def stream_seed(seed: int, stream: str, epoch: int = 0) -> int:
@@ -97,11 +100,13 @@ class TrainingData:
         A last batch with fewer images than processes is left out.
         """
         generator = self._generator("order", epoch)
-        ranges, moves, greys = self.config.image_moves, None, None
+        ranges, moves, greys, views = self.config.image_moves, None, None, None
         if ranges.geometric:
             moves = draw_moves(ranges, len(self), self._generator("moves", epoch))
         if ranges.grey:
             greys = draw_greys(ranges.grey, len(self), self._generator("greys", epoch))
+        if self.config.consistency_weight:
+            views = draw_moves(VIEW, len(self), self._generator("views", epoch))
         order = torch.randperm(len(self), generator=generator)
         for batch in order.split(self.config.batch_size):
             # Every process draws for the global batch, so that all draw the same.
@@ -112,6 +117,7 @@ class TrainingData:
                     references,
                     None if moves is None else moves[batch],
                     None if greys is None else greys[batch],
+                    None if views is None else views[batch],
                 )
 
     def _generator(self, stream: str, epoch: int) -> torch.Generator:
@@ -123,6 +129,7 @@ class TrainingData:
         references: Tensor | None,
         moves: Tensor | None,
         greys: Tensor | None,
+        views: Tensor | None,
     ) -> Batch:
         part = slice(self.rank, None, self.world)
         mine = batch[part]
@@ -159,6 +166,7 @@ class TrainingData:
             guide=images if self.config.crf_weight != 0 else None,
             seen=seen,
             enlarged=enlarged,
+            view=None if views is None else views[part].to(self.device),
             image_share=len(mine) / len(batch),
             label_share=_part_of(labelled, part),
             guide_share=guide_share,

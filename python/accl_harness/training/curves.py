@@ -38,7 +38,8 @@ def columns_of(config: TrainConfig) -> tuple[str, ...]:
     """The columns of a run's metrics.csv: with several classes also each one's."""
     kinds = range(1, config.foregrounds + 1) if config.classes is not None else ()
     each = [f"{name}_{kind}" for name in ("size_ratio", "dsc") for kind in kinds]
-    return (*COLUMNS, *(["entropy"] if config.entropy else []), *each)
+    terms = {"entropy": config.entropy, "consistency": config.consistency_weight}
+    return (*COLUMNS, *(name for name, weight in terms.items() if weight), *each)
 
 
 class Curves:

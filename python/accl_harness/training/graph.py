@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import torch
 from torch import Tensor
 
@@ -67,36 +69,20 @@ class GraphedStep:
 
     def _record(self, batch: Batch) -> None:
         """Record a step without running it; its inputs are then refilled in place."""
-        self.static = Batch(
-            images=batch.images.clone(),
-            labels=batch.labels.clone(),
-            masks=None if batch.masks is None else batch.masks.clone(),
-            references=None if batch.references is None else batch.references.clone(),
-            bounds=None if batch.bounds is None else batch.bounds.clone(),
-            guide=None if batch.guide is None else batch.guide.clone(),
-            seen=None if batch.seen is None else batch.seen.clone(),
-            enlarged=None if batch.enlarged is None else batch.enlarged.clone(),
-        )
+        self.static = Batch(**{name: each.clone() for name, each in _tensors(batch).items()})
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph, stream=self.stream):
             self.step(self.static)
         self.record = self.step.records.pop()
 
 
-def _tensors(batch: Batch) -> list[Tensor]:
-    tensors = (
-        batch.images,
-        batch.labels,
-        batch.masks,
-        batch.references,
-        batch.bounds,
-        batch.guide,
-        batch.seen,
-        batch.enlarged,
-    )
-    return [tensor for tensor in tensors if tensor is not None]
+def _tensors(batch: Batch) -> dict[str, Tensor]:
+    values = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 
 def _copy(batch: Batch, static: Batch) -> None:
-    for source, target in zip(_tensors(batch), _tensors(static), strict=True):
-        target.copy_(source)
+    source, target = _tensors(batch), _tensors(static)
+    assert source.keys() == target.keys()
+    for name, value in source.items():
+        target[name].copy_(value)

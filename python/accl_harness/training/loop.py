@@ -20,6 +20,7 @@ from .inference import TrainedRun
 from .rules import (
     class_bounds,
     gated_crf,
+    mean_sizes,
     measured,
     needed,
     reference_bank,
@@ -32,6 +33,7 @@ from .runtime import gradient_sum, loss_scaler, total
 from .schedule import learning_rate
 from .state import TrainingState
 from .step import LOSSES, Objective, TrainingStep
+from .terms import Consistency
 from .validation import score_columns, validate
 
 
@@ -89,7 +91,7 @@ class Trainer:
         self.step = GraphedStep(step, full) if config.cuda_graph else step
 
     def _objective(self, train: Dataset, masks: Tensor | None, ops: Any) -> Objective:
-        config, prior, balance, crf = self.config, None, None, None
+        config, prior, balance, crf, views = self.config, None, None, None, None
         kinds = config.foregrounds
         if config.prior_weight > 0:
             prior = size_prior(config.prior_weight, masks, kinds)
@@ -98,6 +100,8 @@ class Trainer:
             balance.to(self.fabric.device)
         if config.crf_weight != 0:
             crf = gated_crf(config, train.images, masks, ops)
+        if config.consistency_weight > 0:
+            views = Consistency(config.consistency_weight, tuple(mean_sizes(masks, kinds)))
         return Objective(
             size_weight=config.penalty_weight,
             accl_weight=config.accl_weight,
@@ -109,6 +113,7 @@ class Trainer:
             size_balance=balance,
             crf=crf,
             entropy_weight=config.entropy,
+            consistency=views,
         )
 
     def train_epoch(self, after_step: Callable[[], None]) -> Row:
@@ -147,6 +152,7 @@ class Trainer:
             "size_balance": config.balance_weight == 0,
             "crf": config.crf_weight == 0,
             "entropy": config.entropy == 0,
+            "consistency": config.consistency_weight == 0,
         }
         row |= {name: None for name, is_off in off.items() if is_off}
         if self.validation is not None:

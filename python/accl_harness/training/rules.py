@@ -74,8 +74,9 @@ def needed(config: TrainConfig, masks: Tensor | None) -> Tensor | None:
     """
     if masks is None and config.asks_masks:
         raise UserError(
-            "size_prior, size_balance and the default of crf.weight need reference masks that show "
-            "whole objects: name some with --references.folder, or give 0, 0 and --crf.weight"
+            "size_prior, size_balance, consistency and the default of crf.weight need reference "
+            "masks that show whole objects: name some with --references.folder, or give 0, 0, 0 "
+            "and --crf.weight"
         )
     return masks
 
@@ -153,9 +154,13 @@ def size_prior(weight: float, masks: Tensor, foregrounds: int = 1) -> SizePrior:
 
 def size_balance(weight: float, masks: Tensor, images: int, foregrounds: int = 1) -> SizeBalance:
     """The mean size over masks [m, H, W] that show the class, for so many training images."""
+    return SizeBalance(weight, mean_sizes(masks, foregrounds), images)
+
+
+def mean_sizes(masks: Tensor, foregrounds: int) -> list[float | None]:
+    """For each object class the mean of its pixels in masks [m, H, W] that show it."""
     sizes = class_sizes(masks, foregrounds)
-    means = [pixels.mean().item() if len(pixels) else None for pixels in sizes]
-    return SizeBalance(weight, means, images)
+    return [pixels.mean().item() if len(pixels) else None for pixels in sizes]
 
 
 def class_bounds(config: TrainConfig, masks: Tensor | None) -> list[tuple[float, float] | None]:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..classes import decided_maps, each_object, foreground, labelled_objects
+from ..classes import decided_maps, each_object, foreground, labelled_objects, probabilities
 from ..data.options import UNLABELLED
-from .terms import GatedCRF, SizeBalance, SizePrior, mean_entropy
+from .image_moves import move
+from .terms import Consistency, GatedCRF, SizeBalance, SizePrior, mean_entropy
 
 LOSSES = (
     "loss_g",
@@ -27,6 +28,7 @@ LOSSES = (
     "size_balance",
     "crf",
     "entropy",
+    "consistency",
 )
 STATISTICS = (*LOSSES, "predicted", "truth", "dsc")
 """The sums over an epoch's steps: losses and mean scores of the batch (shares of it under DDP),
@@ -53,6 +55,9 @@ class Batch:
     """bool [b, H, W], the pixels that a move did not bring in from outside; None: all."""
     enlarged: Tensor | None = None
     """[b], how many times larger a move made an object's area; None: as it was."""
+    view: Tensor | None = None
+    """[b, 2, 3], where a second view of the images looks, see :func:`~.image_moves.draw_moves`;
+    None where its consistency is off."""
     image_share: float = 1.0
     """This process's part of the global batch, in images."""
     label_share: float = 1.0
@@ -84,13 +89,14 @@ class Objective:
     size_balance: SizeBalance | None = None
     crf: GatedCRF | None = None
     entropy_weight: float = 0.0
+    consistency: Consistency | None = None
 
 
 class Record(NamedTuple):
     """What a step says of itself."""
 
     losses: Tensor
-    """[11], in the order of ``LOSSES``, of this process's images."""
+    """[12], in the order of ``LOSSES``, of this process's images."""
     overlaps: Tensor
     """[b, 2 K, 2 K], pixels an image that two maps have in common: the predicted ones, then the
     true ones; each map with itself gives its size."""
@@ -174,7 +180,8 @@ class TrainingStep:
         crf, entropy = self._crf(batch, head.probabilities), self.zero
         if self.objective.entropy_weight:
             entropy = mean_entropy(logits, batch.labels == UNLABELLED)
-        beyond = (*self._size_terms(batch, head), crf, entropy)
+        views = self._consistency(batch, objects)
+        beyond = (*self._size_terms(batch, head), crf, entropy, views)
         loss = self._generator_loss(batch, head, accl, *beyond)
         self._update(self.generator, self.optimizer_g, loss)
         paper = (head.partial_ce, head.size_penalty, accl, loss_d, d_real, d_fake)
@@ -237,6 +244,14 @@ class TrainingStep:
             return self.zero
         return self.objective.crf.energy(self.ops, probabilities, batch.guide, batch.seen)
 
+    def _consistency(self, batch: Batch, objects: Tensor) -> Tensor:
+        if self.objective.consistency is None:
+            return self.zero
+        with self.autocast():
+            logits = self.generator(move(batch.images, batch.view, smooth=True))
+        second = foreground(probabilities(logits.to(objects.dtype)))
+        return self.objective.consistency.penalty(objects, second, batch.view)
+
     def _generator_loss(
         self,
         batch: Batch,
@@ -246,6 +261,7 @@ class TrainingStep:
         balance: Tensor,
         crf: Tensor,
         entropy: Tensor,
+        views: Tensor,
     ) -> Tensor:
         """Eq. (4) and what goes beyond it, each term normalised over the global batch."""
         objective = self.objective
@@ -257,6 +273,7 @@ class TrainingStep:
             (balance, getattr(objective.size_balance, "weight", 0), batch.image_share),
             (crf, getattr(objective.crf, "weight", 0), batch.guide_share),
             (entropy, objective.entropy_weight, batch.unlabelled_share),
+            (views, getattr(objective.consistency, "weight", 0), batch.image_share),
         ):
             if weight:
                 loss = loss.add(term, alpha=weight * share)
@@ -282,7 +299,7 @@ class TrainingStep:
         # The products of all maps with all are the sizes and the overlaps; whole numbers.
         overlaps = maps @ maps.mT
         shares = (1.0, batch.label_share, batch.bounds_share, *(batch.image_share,) * 6)
-        shares += (batch.guide_share, batch.unlabelled_share)
+        shares += (batch.guide_share, batch.unlabelled_share, batch.image_share)
         self.records.append(Record(torch.stack(losses), overlaps, shares))
 
 

@@ -1,4 +1,4 @@
-"""The terms beyond the paper: gated CRF, soft size prior, size balance and entropy."""
+"""The terms beyond the paper: gated CRF, sizes, consistency of two views, and entropy."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .image_moves import enlargement, inside
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,42 @@ class SizeBalance(nn.Module):
         self.seen += total(off.sum(0)) / self.images
         shares = torch.where(present, sizes / self.target.to(sizes.dtype), 0.0)
         return (pull * shares.mean(0)).mean()
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """A view of the image from nearer or farther shows the same object, larger or smaller.
+
+    One blob for all images meets a few labels, the mean size and much of the discriminator's
+    taste; it does not grow with the image. (Equivariance as a constraint: Wang et al. 2020, SEAM.)
+
+    Attributes:
+        weight: of the term.
+        sizes: mean size of the reference masks in pixels, of each object class, the unit of the
+            penalty; None for a class that no mask shows, which costs nothing.
+    """
+
+    weight: float
+    sizes: tuple[float | None, ...]
+
+    def penalty(self, first: Tensor, second: Tensor, view: Tensor) -> Tensor:
+        """Mean over images and classes of the squared differences' sum, in units of the object.
+
+        Pixels of the second view that the first does not show are left out, and all count as
+        large as they are in the first.
+
+        Args:
+            first: probabilities [b, K, H, W] for the images.
+            second: those for the second view.
+            view: where it looks, affine maps [b, 2, 3] as ``affine_grid`` takes them.
+        """
+        height, width = first.shape[-2:]
+        grid = F.affine_grid(view, [len(view), 1, height, width], align_corners=False)
+        moved = F.grid_sample(first, grid.to(first.dtype), align_corners=False)
+        seen = inside(view, height, width).unsqueeze(1)
+        squares = torch.where(seen, (moved - second).square(), 0.0).sum((2, 3))
+        squares = squares / enlargement(view).unsqueeze(1)
+        return (squares * squares.new_tensor([1 / s if s else 0.0 for s in self.sizes])).mean()
 
 
 def mean_entropy(logits: Tensor, chosen: Tensor) -> Tensor:

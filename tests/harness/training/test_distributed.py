@@ -33,6 +33,7 @@ BEYOND = {
     "crf": CRFOptions(weight=0.5),
     "size_prior": 0.5,
     "size_balance": 2.0,
+    "consistency": 0.5,
     "soften": 1.0,
     "image_moves": ImageMoves(shift=0.25, scale=1.2, grey=0.2),
 }

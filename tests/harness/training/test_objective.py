@@ -124,11 +124,13 @@ def test_grey_values_change_nothing_else():
 @pytest.mark.parametrize("method", METHODS)
 def test_the_terms_go_with_every_method(method):
     options = {"crf": CRFOptions(weight=0.3), "size_prior": 0.2, "size_balance": 0.5}
+    options["consistency"] = 0.4
     trainer = small_trainer(method=method, **options)
     row = trainer.train_epoch(lambda: None)
     assert row["size_balance"] != 0
     assert row["crf"] > 0
     assert row["size_prior"] > 0
+    assert row["consistency"] > 0
     assert math.isfinite(row["loss_g"])
 
 
@@ -137,14 +139,14 @@ def test_the_papers_seven_have_none_of_it(method):
     trainer = small_trainer(method=method, dropout=0.0)
     objective, config = trainer.step.objective, trainer.config
     assert (objective.crf, objective.size_prior, objective.size_balance) == (None, None, None)
-    assert objective.noise == 0
+    assert (objective.noise, objective.consistency) == (0, None)
     assert (config.softening, config.sees_image) == (0, True)
     before = torch.get_rng_state()
     batch = next(iter(trainer.data.epoch(1)))
     trainer.step(batch)
     assert torch.equal(torch.get_rng_state(), before)
     row = trainer.train_epoch(lambda: None)
-    assert (row["crf"], row["size_prior"], row["size_balance"]) == (None, None, None)
+    assert [row[name] for name in ("crf", "size_prior", "size_balance", "consistency")] == [None] * 4
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms():
@@ -160,17 +162,19 @@ def test_the_loss_is_the_weighted_sum_of_its_terms():
         + objective.size_prior.weight * found["size_prior"]
         + objective.size_balance.weight * found["size_balance"]
         + objective.crf.weight * found["crf"]
+        + objective.consistency.weight * found["consistency"]
     )
     assert found["loss_g"] == pytest.approx(wanted, rel=1e-5)
-    assert all(found[name] > 0 for name in ("size_prior", "crf", "accl", "partial_ce"))
+    names = ("size_prior", "crf", "accl", "partial_ce", "consistency")
+    assert all(found[name] > 0 for name in names)
 
 
-@pytest.mark.parametrize("term", ["crf", "size_prior"])
+@pytest.mark.parametrize("term", ["crf", "size_prior", "consistency"])
 def test_gradients_reach_the_generator(term):
     """With everything else weighed 0, a step still moves G, and lowers the term."""
     data = small_dataset()
     data.weak_labels[data.weak_labels == 1] = 1
-    options = {"crf": CRFOptions(weight=1.0)} if term == "crf" else {"size_prior": 1.0}
+    options = {term: CRFOptions(weight=1.0) if term == "crf" else 1.0}
     trainer = small_trainer(data, method="partial_ce", dropout=0.0, norm="none", **options)
     data_term_off = dataclasses.replace(next(iter(trainer.data.epoch(1))), label_share=0.0)
     trainer.step.forget()

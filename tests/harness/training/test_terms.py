@@ -8,8 +8,8 @@ from accl_harness.config import make_config
 from accl_harness.data.options import CRFOptions, ImageMoves, ReferenceOptions
 from accl_harness.data.references import ReferenceBank, make_bank
 from accl_harness.errors import UserError
-from accl_harness.training.batches import TrainingData
-from accl_harness.training.image_moves import inside
+from accl_harness.training.batches import VIEW, TrainingData
+from accl_harness.training.image_moves import enlargement, inside, move
 from accl_harness.training.ops import load_ops
 from accl_harness.training.rules import (
     extent,
@@ -22,7 +22,7 @@ from accl_harness.training.rules import (
     typical_difference,
     whole_objects,
 )
-from accl_harness.training.terms import GatedCRF, SizeBalance
+from accl_harness.training.terms import Consistency, GatedCRF, SizeBalance
 from small_runs import small_config, small_dataset, small_trainer
 
 OPS = load_ops("reference")
@@ -177,7 +177,7 @@ def test_size_prior_takes_the_masks_that_show_objects():
     assert whole_objects(weak, data, own) is None
     empty = ReferenceBank(torch.zeros(2, 4, 4, dtype=torch.uint8), False)
     assert whole_objects(config, data, empty) is None
-    with pytest.raises(UserError, match="size_prior, size_balance and the default of crf"):
+    with pytest.raises(UserError, match="size_prior, size_balance, consistency and the default of crf"):
         needed(config, None)
     assert needed(small_config(method="fs_ce"), None) is None
 
@@ -277,3 +277,73 @@ def test_size_balance_is_part_of_the_checkpoint():
     other = small_trainer(method="accl_crf", size_balance=3.0)
     other.load_state_dict(state)
     assert other.step.objective.size_balance.seen == state["size_balance"]["seen"] != balance.target
+
+
+# Consistency of two views
+
+
+def square(half, size=32):
+    """A square about the centre, [1, 1, size, size]."""
+    mask = torch.zeros(1, 1, size, size, dtype=torch.float64)
+    mask[..., size // 2 - half : size // 2 + half, size // 2 - half : size // 2 + half] = 1
+    return mask
+
+
+def test_consistency_by_hand():
+    """A view from half the distance: the 4 x 4 square is 8 x 8 there."""
+    nearer = torch.tensor([[[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]])
+    term = Consistency(1.0, sizes=(16.0,))
+    shown = move(square(2), nearer, smooth=True)
+    assert shown.sum() == 64
+    assert term.penalty(square(2), shown, nearer).item() == pytest.approx(0, abs=1e-12)
+    # The blob that stays 4 x 4: 48 of the nearer view's small pixels, each a quarter, of 16.
+    blob = term.penalty(square(2), square(2), nearer).item()
+    assert blob == pytest.approx((shown - square(2)).square().sum().item() / 4 / 16)
+    assert blob > 0.5
+
+
+def test_consistency_leaves_out_what_the_first_view_does_not_show():
+    farther = torch.tensor([[[2.0, 0.0, 0.0], [0.0, 2.0, 0.0]]])
+    term = Consistency(1.0, sizes=(1.0,))
+    everywhere, inner = torch.ones(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)
+    inner[..., 2:6, 2:6] = 1  # all that the first view has
+    assert term.penalty(everywhere, inner, farther).item() == pytest.approx(0, abs=1e-6)
+    # A pixel of the farther view is 4 of the first.
+    nothing = term.penalty(everywhere, torch.zeros(1, 1, 8, 8), farther).item()
+    assert nothing == pytest.approx(16 * 4)
+
+
+def test_consistency_counts_each_class_in_its_own_size():
+    still = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+    first, second = torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)
+    second[:, 0, :4], second[:, 1, :2], second[:, 2] = 0.5, 1, 1
+    term = Consistency(1.0, sizes=(16.0, 4.0, None))
+    wanted = (32 * 0.25 / 16 + 16 / 4 + 0) / 3
+    assert term.penalty(first, second, still).item() == pytest.approx(wanted)
+
+
+def test_consistency_has_a_gradient_to_both_views():
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.rand(2, 1, 6, 6, generator=generator, dtype=torch.float64) for _ in range(2)]
+    view = torch.tensor([[[0.8, 0.0, 0.1], [0.0, 0.8, 0.0]], [[1.3, 0.0, 0.0], [0.0, 1.3, 0.2]]])
+    for values in inputs:
+        values.requires_grad_()
+    term = Consistency(1.0, sizes=(5.0,))
+    assert torch.autograd.gradcheck(lambda a, b: term.penalty(a, b, view), inputs)
+
+
+def test_views_are_each_image_s_own_in_every_process():
+    data = small_dataset(6)
+    config = small_config(method="partial_ce", consistency=1.0, batch_size=2)
+    whole = torch.cat([b.view for b in TrainingData(config, data, None, "cpu").epoch(1)])
+    parts = [TrainingData(config, data, None, "cpu", rank, 2).epoch(1) for rank in (0, 1)]
+    both = torch.cat([torch.cat([a.view, b.view]) for a, b in zip(*parts, strict=True)])
+    assert torch.equal(whole, both)
+    sizes = enlargement(whole)
+    assert len(sizes.unique()) == 6
+    assert (sizes.sqrt() >= 1 / VIEW.scale).all() and (sizes.sqrt() <= VIEW.scale).all()
+    assert (whole[:, :, 2].abs() <= 2 * VIEW.shift).all()
+    again = torch.cat([b.view for b in TrainingData(config, data, None, "cpu").epoch(2)])
+    assert not torch.equal(whole, again)
+    off = config.replace(consistency=0.0)
+    assert next(iter(TrainingData(off, data, None, "cpu").epoch(1))).view is None
