@@ -38,6 +38,7 @@ TODAY = {"prior": MEASURED, "epochs": "120"}
 VARIANTS = {
     "--references.painted 3": "three painted masks",
     "--weak.strategy centroid_disc": "labels in discs of one size",
+    "--consistency 0": "one view",
 }
 """What sets rows of a method apart beside its name: part of the options -> label."""
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .image_moves import enlargement, inside
+from .image_moves import inside
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,12 @@ class Consistency:
         moved = F.grid_sample(first, grid.to(first.dtype), align_corners=False)
         seen = inside(view, height, width).unsqueeze(1)
         squares = torch.where(seen, (moved - second).square(), 0.0).sum((2, 3))
-        squares = squares / enlargement(view).unsqueeze(1)
-        return (squares * squares.new_tensor([1 / s if s else 0.0 for s in self.sizes])).mean()
+        # How much of the first view a pixel of the second takes; nothing here waits for a device,
+        # so that a CUDA graph can record it.
+        area = (view[:, 0, 0] * view[:, 1, 1] - view[:, 0, 1] * view[:, 1, 0]).abs()
+        units = [1 / size if size else 0.0 for size in self.sizes]
+        costs = [each * unit for each, unit in zip(squares.unbind(1), units, strict=True)]
+        return (torch.stack(costs, 1) * area.unsqueeze(1)).mean()
 
 
 def mean_entropy(logits: Tensor, chosen: Tensor) -> Tensor:
