@@ -106,6 +106,7 @@ SCRIBBLE_ROWS = {
     ("partial_ce", "--entropy 0.1"): ("the same and entropy", ".846"),
     ("sccl_crf", "--size-weight 0"): ("the same and gated CRF", ".778"),
     ("partial_ce", "--alpha 0.3"): ("the same and ACCL", ""),
+    ("accl_crf", "--consistency 0"): ("`accl_crf` with one view", ""),
     ("accl_crf", ""): ("`accl_crf`", ""),
     ("fs_ce", ""): ("full supervision", ".911"),
 }
