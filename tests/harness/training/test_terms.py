@@ -296,10 +296,11 @@ def test_consistency_by_hand():
     shown = move(square(2), nearer, smooth=True)
     assert shown.sum() == 64
     assert term.penalty(square(2), shown, nearer).item() == pytest.approx(0, abs=1e-12)
-    # The blob that stays 4 x 4: 48 of the nearer view's small pixels, each a quarter, of 16.
+    # A blob that stays 4 x 4. Along a line the nearer view has 0.25, 0.75, six times 1, 0.75, 0.25,
+    # whose squares' sum is 7.25, and the blob's 4 pixels lie within the ones. A pixel there takes
+    # a quarter of one here; the object's size is 16.
     blob = term.penalty(square(2), square(2), nearer).item()
-    assert blob == pytest.approx((shown - square(2)).square().sum().item() / 4 / 16)
-    assert blob > 0.5
+    assert blob == pytest.approx((7.25**2 - 16) / 4 / 16)
 
 
 def test_consistency_leaves_out_what_the_first_view_does_not_show():
