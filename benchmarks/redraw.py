@@ -32,7 +32,10 @@ def drawn(pool: list[tuple[Path, Path]], group: str, counts: dict[str, int], see
     """The pairs of each part: the share of groups that its count is of all, then images of them."""
     groups = defaultdict(list)
     for image, mask in pool:
-        groups["".join(re.search(group, image.stem).groups()) or image.stem].append((image, mask))
+        found = re.search(group, image.stem)
+        if found is None:
+            sys.exit(f"--group {group} does not occur in the name {image.name}")
+        groups[found[0]].append((image, mask))
     names, order = sorted(groups), random.Random(seed)
     order.shuffle(names)
     parts, start = {}, 0
@@ -52,7 +55,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--masks", default="masks", help="the folder of the masks")
     parser.add_argument("--value", type=int, help="of the object in the masks; default: not 0")
-    parser.add_argument("--group", default="(.*)", help="what of a name images of a group share")
+    parser.add_argument(
+        "--group", default=".*", help="the part of a name that images of a group share"
+    )
     parser.add_argument("--train", type=int, default=75, help="images")
     parser.add_argument("--test", type=int, default=25, help="images")
     options = parser.parse_args()

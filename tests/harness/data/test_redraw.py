@@ -53,3 +53,9 @@ def test_more_images_than_there_are(data, tmp_path):
     with pytest.raises(subprocess.CalledProcessError) as caught:
         redraw(data, tmp_path / "a", "--seed", "1", "--train", "21", "--test", "7")
     assert "train: wanted 21 images, its groups have 18" in caught.value.stderr
+
+
+def test_a_group_that_a_name_lacks(data, tmp_path):
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        redraw(data, tmp_path / "a", "--seed", "1", "--group", "case")
+    assert "--group case does not occur in the name patient5_0.png" in caught.value.stderr
