@@ -81,8 +81,9 @@ def make_bank(
     - kind ``paired``: the image's own mask.
     - kind ``folder``: any masks in ``folder`` (default: ``references/`` beside the images).
     - kind ``augmented``: ``n`` masks made by :func:`~.mask_bank.make_masks` from those in
-      ``folder``, or from ``painted`` masks of the training set (chosen by ``seed``; the others stay
-      unseen).
+      ``folder``, or from ``painted`` masks of the training set. These are spread over the objects'
+      sizes, as those should be that a person paints: three are a small, a middling and a large
+      one. The others stay unseen.
 
     Raises:
         UserError: unknown kind, or masks, labels or folder that the kind needs are missing.
@@ -114,7 +115,7 @@ def make_bank(
             raise UserError("references folder: name the folder of reference masks")
         masks = read(folder or dataset.folder / "references")
     elif kind == "augmented":
-        sources = read(folder) if folder is not None else _painted(dataset, painted, seed)
+        sources = read(folder) if folder is not None else _painted(dataset, painted)
         masks = [made.mask for made in make_masks(sources, n, seed, mask_bank, classes)]
     else:
         known = ", ".join(get_args(ReferenceKind))
@@ -231,14 +232,19 @@ def write_references(
     }
 
 
-def _painted(dataset: Dataset, count: int, seed: int) -> list[np.ndarray]:
+def _painted(dataset: Dataset, count: int) -> list[np.ndarray]:
+    """The middle one of each ``count``-th part of the training masks, ordered by size.
+
+    The mean size of a few random ones can be far from that of all, and the terms hold the
+    predictions at it.
+    """
     if dataset.masks is None:
         raise UserError("references augmented: name a folder of painted masks, the data have none")
-    present = [i for i in range(len(dataset)) if dataset.full_mask(i).any()]
+    present = [mask for mask in map(dataset.full_mask, range(len(dataset))) if mask.any()]
     if not 1 <= count <= len(present):
         raise UserError(
             f"references augmented: wanted 1 to {len(present)} painted masks (so many images have "
             f"an object), got {count}"
         )
-    chosen = np.random.default_rng(seed).choice(len(present), count, replace=False)
-    return [dataset.full_mask(present[i]) for i in sorted(chosen)]
+    ordered = sorted(present, key=lambda mask: (mask != 0).mean())
+    return [ordered[(2 * i + 1) * len(ordered) // (2 * count)] for i in range(count)]

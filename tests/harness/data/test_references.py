@@ -121,10 +121,17 @@ def test_augmented_bank_sees_only_the_painted_masks(dataset):
     sizes = bank.masks.sum((1, 2)).tolist()
     assert len(bank) == 30
     assert len(set(sizes)) == 2
-    others = [
-        make_bank("augmented", dataset, painted=2, n=2, mask_bank=none, seed=s) for s in range(5)
-    ]
-    assert len({tuple(b.masks.sum((1, 2)).tolist()) for b in others}) > 1
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(1, [7]), (2, [4, 10]), (3, [3, 7, 11]), (12, list(range(1, 13)))]
+)
+def test_painted_masks_are_spread_over_the_sizes(dataset, count, sizes):
+    """The middle one of each part of the objects, which have 1 to 12 pixels and no order."""
+    dataset.masks = dataset.masks[[6, 1, 10, 3, 0, 5, 2, 11, 7, 4, 9, 8]]
+    still = MaskBankOptions(shift=0, flip=False, scale_min=1, scale_max=1, rotation=0, warp=0)
+    bank = make_bank("augmented", dataset, painted=count, n=count, mask_bank=still)
+    assert [int(mask.sum()) for mask in bank.masks] == sizes
 
 
 @pytest.mark.parametrize(
