@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 
 import torch
@@ -55,6 +56,8 @@ def launch(config: TrainConfig) -> Fabric:
         plugins=_cluster(processes),
     )
     fabric.launch()
+    if processes > 1:
+        atexit.register(_leave_processes)
     # Every step has the same shapes, so it pays to try cuDNN's algorithms once.
     torch.backends.cudnn.benchmark = accelerator == "cuda"
     return fabric
@@ -69,6 +72,15 @@ def _cluster(processes: int) -> LightningEnvironment | None:
     by_srun = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1
     told = "SLURM_NTASKS" not in os.environ or by_srun or TorchElasticEnvironment.detect()
     return None if processes > 1 and told else LightningEnvironment()
+
+
+def _leave_processes() -> None:
+    """Join gloo's threads while the interpreter lives: one that needs it later aborts the process.
+
+    Fabric does so for NCCL alone.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def check_device(option: str, device: str) -> None:

@@ -39,6 +39,22 @@ BEYOND = {
 }
 
 
+def two_processes(*program: str) -> str:
+    """Run a program in two processes on this machine; what they print."""
+    command = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
+    done = subprocess.run(
+        (*command, "--standalone", *program),
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "folder"),
@@ -50,16 +66,7 @@ def test_two_processes_equal_one_with_the_same_global_batch(tmp_path, more, fold
     alone = run_training(config.replace(out=str(tmp_path / "alone")), quiet=True)
     together = tmp_path / "together"
     save_config(config.replace(out=str(together)), tmp_path / "config.yaml")
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
-        *("--standalone", "-m", "accl_harness", "train"),
-        *("--config", str(tmp_path / "config.yaml")),
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    two_processes("-m", "accl_harness", "train", "--config", str(tmp_path / "config.yaml"))
     ours, theirs = Run(together).load_checkpoint(), Run(alone).load_checkpoint()
     for network in ("generator", "discriminator"):
         for name, weight in theirs[network].items():
@@ -71,6 +78,22 @@ def test_two_processes_equal_one_with_the_same_global_batch(tmp_path, more, fold
     ):
         for name, value in expected.items():
             assert float(row[name] or 0) == pytest.approx(float(value or 0), rel=1e-7), name
+
+
+@pytest.mark.slow
+def test_processes_leave_their_group_at_exit(tmp_path):
+    """Else gloo's threads outlive the interpreter, and now and then one aborts the process."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import atexit\n"
+        "from torch import distributed\n"
+        "from accl_harness.config import TrainConfig\n"
+        "from accl_harness.training.runtime import launch\n"
+        "atexit.register(lambda: print('in a group:', distributed.is_initialized()))\n"
+        "launch(TrainConfig(accelerator='cpu', batch_size=2)).barrier()\n"
+        "assert distributed.is_initialized()\n"
+    )
+    assert two_processes(str(program)).count("in a group: False") == 2
 
 
 def test_fewer_images_a_step_than_processes_are_refused(monkeypatch):
