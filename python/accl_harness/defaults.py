@@ -113,5 +113,6 @@ class MethodDefaults:
     @property
     def reference_kind(self) -> ReferenceKind:
         """What D sees as real."""
-        named = "folder" if self.references.folder else None
-        return self.references.kind or named or self.table_row.reference_kind
+        row = self.table_row
+        named = row.folder_kind if self.references.folder else row.reference_kind
+        return self.references.kind or named

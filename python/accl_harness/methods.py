@@ -43,6 +43,7 @@ class Method:
         size: whether the size penalty is on by default (weight 0.01).
         accl: whether the adversarial term is on by default.
         reference_kind: what D sees as real where ACCL is on, unless the config says otherwise.
+        folder_kind: the same where a folder of masks is named.
         alpha: default weight of ACCL for data that are not the paper's.
         alpha_of_classes: the same with more than two classes, where it is another one: labels of
             every class, the background too, say more than labels of one object, and masks of
@@ -59,6 +60,7 @@ class Method:
     size: bool = False
     accl: bool = False
     reference_kind: str = "unpaired"
+    folder_kind: str = "folder"
     alpha: float = 1e-2
     alpha_of_classes: float | None = None
     crf: bool = False
@@ -83,6 +85,7 @@ METHODS: dict[str, Method] = {
     "accl_crf": Method(
         "weak",
         accl=True,
+        folder_kind="augmented",
         alpha=0.3,
         alpha_of_classes=0.05,
         crf=True,

@@ -103,6 +103,9 @@ def test_the_smallest_size_with_accl_has_a_score_and_the_one_below_none():
 def test_a_named_folder_of_references_is_used():
     named = ReferenceOptions(folder="painted")
     assert small_config(method="unpaired_accl", references=named).reference_kind == "folder"
+    assert small_config(method="accl_crf", references=named).reference_kind == "augmented"
+    as_they_are = ReferenceOptions(kind="folder", folder="masks")
+    assert small_config(method="accl_crf", references=as_they_are).reference_kind == "folder"
     augmented = ReferenceOptions(kind="augmented", folder="painted")
     assert small_config(references=augmented).reference_kind == "augmented"
     assert small_config(method="partial_accl").reference_kind == "own_weak"

@@ -77,7 +77,8 @@ def make_bank(
     """The bank of reference masks for a training set; the options are those of ``references``.
 
     - kind ``own_weak``: the image's own weak mask, unlabelled = 0 (partial ACCL).
-    - kind ``unpaired``: a mask of the training set, drawn anew each step, whatever the image.
+    - kind ``unpaired``: a mask of the training set, drawn anew each step, whatever the image; where
+      its images have none, but ``references/`` lies beside them, ``augmented`` of that folder.
     - kind ``paired``: the image's own mask.
     - kind ``folder``: any masks in ``folder`` (default: ``references/`` beside the images).
     - kind ``augmented``: ``n`` masks made by :func:`~.mask_bank.make_masks` from those in
@@ -97,6 +98,9 @@ def make_bank(
         reading = {"classes": classes, "binary_too": True}
         return list(read_masks(source, mask_threshold, mask_value, slices, **reading).values())
 
+    beside = None if dataset.folder is None else dataset.folder / "references"
+    if kind == "unpaired" and dataset.masks is None and beside is not None and beside.is_dir():
+        kind, folder = "augmented", beside
     if kind == "own_weak":
         if dataset.weak_labels is None:
             raise UserError("references own_weak: the data set has no weak labels")
@@ -106,14 +110,14 @@ def make_bank(
     if kind in ("paired", "unpaired"):
         if dataset.masks is None:
             raise UserError(
-                f"references {kind}: the training images have no masks; name a folder of masks, of "
-                "any images, with --references.folder"
+                f"references {kind}: the training images have no masks; lay some of any images "
+                "into references/ beside them, or name a folder of masks with --references.folder"
             )
         return ReferenceBank(dataset.masks, kind == "paired", foregrounds)
     if kind == "folder":
-        if folder is None and dataset.folder is None:
+        if folder is None and beside is None:
             raise UserError("references folder: name the folder of reference masks")
-        masks = read(folder or dataset.folder / "references")
+        masks = read(folder or beside)
     elif kind == "augmented":
         sources = read(folder) if folder is not None else _painted(dataset, painted)
         masks = [made.mask for made in make_masks(sources, n, seed, mask_bank, classes)]

@@ -28,7 +28,8 @@ from .pool import default_jobs, refuse_other_runs, train_all
 
 DEMO_SEEDS, DATA_SEEDS = (0,), (0, 1, 2)
 PHANTOM = {"n_train": 60, "n_test": 20, "shape": "disc", "seed": 0}
-
+DEMO_REFERENCES = ReferenceOptions(kind="augmented", painted=3)
+"""The demo's methods beyond the paper know three masks, as a person would paint them."""
 
 _BEYOND = ("crf", "size_prior", "size_balance", "soften", "d_noise")
 """Options of the terms that the paper's methods do not have."""
@@ -51,7 +52,8 @@ def compare(
     Args:
         base: options of every run; ``method`` and ``seed`` are set for each, ``out`` is the folder
             of the comparison. ``data=None`` makes a phantom set in ``OUT/phantom`` (preset
-            ``demo``). ``alpha`` counts for the methods with ACCL, ``size_weight`` for ``sccl``,
+            ``demo``, whose methods beyond the paper take their reference masks from three painted
+            ones). ``alpha`` counts for the methods with ACCL, ``size_weight`` for ``sccl``,
             ``references`` for the methods with masks of other images; without any of those it is
             refused. ``crf``, ``size_prior``, ``soften`` and ``d_noise`` count for the two methods
             beyond the paper.
@@ -185,6 +187,14 @@ def _other_masks(method: str) -> bool:
     return (row.accl or row.crf) and row.reference_kind == "unpaired"
 
 
+def _references(base: TrainConfig, method: str) -> ReferenceOptions:
+    if not _other_masks(method):
+        return ReferenceOptions()
+    left_open = base.references == ReferenceOptions()
+    of_demo = base.preset == "demo" and not METHODS[method].in_paper
+    return DEMO_REFERENCES if of_demo and left_open else base.references
+
+
 def _set(config: TrainConfig, name: str) -> object:
     """The option's value where it is not the default, else None."""
     value = getattr(config, name)
@@ -198,7 +208,7 @@ def _for_method(base: TrainConfig, method: str, paper_settings: str | None) -> T
         method=method,
         alpha=base.alpha if row.accl else None,
         size_weight=base.size_weight if row.size else None,
-        references=base.references if _other_masks(method) else ReferenceOptions(),
+        references=_references(base, method),
         **({name: getattr(plain, name) for name in _BEYOND} if row.in_paper else {}),
     )
     if paper_settings is None:

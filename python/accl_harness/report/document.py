@@ -198,7 +198,7 @@ def settings_of(
         ("entropy term", f"weight {base.entropy:g}" if base.entropy else ""),
         ("random moves", _moves(base)),
         ("weight of ACCL", _by_method(adversarial, lambda c: f"{c.accl_weight:g}")),
-        ("reference masks", _by_method(adversarial, lambda c: c.reference_kind)),
+        ("reference masks", _by_method(adversarial, _taken_for_real)),
         ("discriminator sees", _by_method(adversarial, _seen)),
         ("size bounds", f"{base.bounds}: {sizes}" if sizes else str(base.bounds)),
         ("weak labels", _weak_labels(base)),
@@ -220,6 +220,18 @@ def _by_method(configs: Sequence[TrainConfig], value: Callable[[TrainConfig], st
 def _seen(config: TrainConfig) -> str:
     """What the discriminator sees."""
     return "image and mask" if config.sees_image else "the mask alone"
+
+
+def _taken_for_real(config: TrainConfig) -> str:
+    """The discriminator's reference masks."""
+    kind, options = config.reference_kind, config.references
+    if options.folder and kind in ("folder", "augmented"):
+        origin = f"those in {options.folder}"
+    elif kind == "augmented":
+        origin = f"{options.painted} painted ones"
+    else:
+        origin = kind
+    return f"{options.count} made from {origin}" if kind == "augmented" else origin
 
 
 def _sizes(runs: Sequence[Mapping]) -> str:

@@ -113,6 +113,20 @@ def test_folder_bank_resizes_and_leaves_empty_masks_out(dataset, tmp_path):
     assert len(make_bank("folder", dataset)) == 1
 
 
+def test_images_without_masks_take_those_beside_them(dataset):
+    """A few painted masks in ``references/`` need no option."""
+    dataset.masks = None
+    with pytest.raises(UserError, match="lay some of any images into references/ beside them"):
+        make_bank("unpaired", dataset)
+    write_mask(dataset.folder / "references/a.png", disc(32, 8, (16, 16)))
+    bank = make_bank("unpaired", dataset, n=7)
+    assert bank.masks.shape == (7, 16, 16)
+    assert not bank.matched
+    assert torch.equal(
+        bank.masks, make_bank("augmented", dataset, folder=dataset.folder / "references", n=7).masks
+    )
+
+
 def test_augmented_bank_sees_only_the_painted_masks(dataset):
     none = MaskBankOptions(
         shift=0, flip=False, scale_min=1, scale_max=1, rotation=0, warp=0, warp_smoothness=1

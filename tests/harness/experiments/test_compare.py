@@ -18,7 +18,7 @@ from accl_harness.experiments import compare as module
 from accl_harness.experiments.compare import compare, plan
 from accl_harness.experiments.pool import log_path
 from accl_harness.methods import METHODS
-from accl_harness.report.document import _weak_labels, protocol_notes
+from accl_harness.report.document import _taken_for_real, _weak_labels, protocol_notes
 from accl_harness.report.table import build_table, main_sheet, number, seed_sheet
 from accl_harness.run import Run
 from tiny_experiments import TINY, tiny, tiny_set
@@ -244,6 +244,33 @@ def test_a_bank_of_masks_stands_in_for_the_unpaired_ones_alone(data, tmp_path):
     kinds = {config.method: config.reference_kind for config in plan(base, None, [0])}
     assert kinds["unpaired_accl"] == "augmented"
     assert (kinds["paired_accl"], kinds["partial_accl"]) == ("paired", "own_weak")
+
+
+def test_the_demo_makes_the_masks_of_its_own_methods_from_three(data, tmp_path):
+    configs = {config.method: config for config in plan(tiny(data, tmp_path), None, [0])}
+    for method in ("sccl_crf", "accl_crf"):
+        assert configs[method].reference_kind == "augmented"
+        assert configs[method].references.painted == 3
+    assert configs["unpaired_accl"].reference_kind == "unpaired"
+    named = tiny(data, tmp_path, references=ReferenceOptions(folder="painted"))
+    configs = {config.method: config for config in plan(named, None, [0])}
+    assert configs["accl_crf"].references == ReferenceOptions(folder="painted")
+    small = tiny(data, tmp_path).replace(preset="small")
+    assert {config.references for config in plan(small, None, [0])} == {ReferenceOptions()}
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "text"),
+    [
+        ("unpaired_accl", {}, "unpaired"),
+        ("accl_crf", {"kind": "augmented", "painted": 3}, "200 made from 3 painted ones"),
+        ("accl_crf", {"folder": "bank", "count": 50}, "50 made from those in bank"),
+        ("unpaired_accl", {"folder": "bank"}, "those in bank"),
+    ],
+)
+def test_the_report_says_where_the_masks_come_from(data, tmp_path, method, options, text):
+    config = tiny(data, tmp_path, method=method, references=ReferenceOptions(**options))
+    assert _taken_for_real(config) == text
 
 
 def test_the_papers_settings(data, tmp_path):
