@@ -113,7 +113,11 @@ def _train(options: Any) -> None:
         refuse_idle_options(config)
     run = run_training(config, resume=options.resume)
     metrics = Run(run).metrics()
-    if metrics is not None and int(os.environ.get("LOCAL_RANK", 0)) == 0:
+    if metrics is None or int(os.environ.get("LOCAL_RANK", 0)) != 0:
+        return
+    if "dsc" not in metrics:
+        _say(f"trained without test images, so without scores; run in {run}")
+    else:
         ratio = metrics["size_ratio"]
         shown = "undefined" if ratio is None else f"{ratio:.2f}"
         of_class = (

@@ -4,8 +4,10 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,6 +16,7 @@ from accl_harness.commands import COMMANDS
 from accl_harness.config import TrainConfig
 from accl_harness.errors import UserError
 from accl_harness.option_groups import GROUPS
+from accl_harness.run import Run
 from small_runs import phantom_folder
 
 import accl_ext
@@ -293,3 +296,27 @@ def test_the_short_form_of_the_crfs_weight(words):
     parser = parser_of("train", words)
     config = config_of(parser.instantiate(parser.parse_args(_normalised(words, set()))))
     assert config.crf_weight == 0.3
+
+
+def test_marks_and_three_painted_masks_are_all_that_a_training_needs(folder, data, capsys):
+    """No training image has a mask, nothing is there to score; the masks get a prediction each."""
+    assert run(f"weaken {data}/train/masks mine/train/weak --ratio 0.01") == 0
+    images, painted = folder / "mine/train/images", folder / "mine/train/references"
+    shutil.copytree(data / "train/images", images)
+    painted.mkdir()
+    for mask in sorted((data / "train/masks").iterdir())[:3]:
+        shutil.copy(mask, painted)
+    line = f"train --data mine --method accl_crf --out run {SMALL}"
+    assert run(line) == 0
+    assert "mine has no folder test: nothing will be scored" in capsys.readouterr().err
+    metrics = Run("run").metrics()
+    assert (metrics["method"], metrics["images"]) == ("accl_crf", 0)
+    assert metrics["measured"]["mean_size"] > 0
+    assert "dsc" not in metrics
+    assert Path("run/figures/curves.png").is_file()
+    assert run(f"{line} --resume") == 0  # it is finished
+    assert "without test images, so without scores" in capsys.readouterr().out
+    assert run("predict run --images mine/train/images --out predicted") == 0
+    assert {path.name for path in Path("predicted").iterdir()} == {p.name for p in images.iterdir()}
+    assert run("evaluate run") == 2
+    assert "mine: has no folder test" in capsys.readouterr().err

@@ -12,11 +12,11 @@ _CHUNK = 1 << 20
 
 
 def fingerprint(root: str | Path, masks: str = "masks") -> str:
-    """Digest of names and contents of a data set's images, masks and weak labels, both splits."""
+    """Digest of names and contents of a data set's images, masks, weak labels, reference masks."""
     root = Path(root)
     digest = hashlib.blake2b(digest_size=16)
     for split in ("train", "test"):
-        for kind in ("images", masks, "weak"):
+        for kind in ("images", masks, "weak", "references"):
             folder = root / split / kind
             # The mask folder's name is an option of its own.
             role = "masks" if kind == masks else kind

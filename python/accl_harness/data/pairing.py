@@ -86,6 +86,11 @@ def _forms(first: str, second: str) -> str:
     return f" in two forms of Unicode ({second!a} and {first!a})"
 
 
+def has_split(root: str | Path, split: str) -> bool:
+    """Whether ``root`` is a data set with that split."""
+    return (Path(root) / split).is_dir()
+
+
 def split_folder(root: Path, split: str, masks: str) -> Path:
     """The folder ``root/split``.
 

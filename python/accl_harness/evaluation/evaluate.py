@@ -90,7 +90,16 @@ def score_run(trained, dataset, facts: Mapping) -> Evaluation:
         )
     masks = list(predict_masks(trained, dataset))
     scores = score_dataset(masks, dataset)
-    metrics = {
+    metrics = {**of_training(trained, facts), **scores.metrics}
+    earlier = [w for w in metrics["warnings"] if not w.startswith((SAME_MASK, NO_CLASS))]
+    metrics["warnings"] = earlier + score_warnings(metrics)
+    return Evaluation(metrics, scores.per_image, masks)
+
+
+def of_training(trained, facts: Mapping) -> dict:
+    """What metrics.json tells of the training, beside the scores; arguments as in score_run."""
+    config = trained.config
+    return {
         "method": config.method,
         "seed": config.seed,
         "backend": config.backend,
@@ -101,12 +110,8 @@ def score_run(trained, dataset, facts: Mapping) -> Evaluation:
         "bounds": None,
         "warnings": [],
         **facts,
-        **scores.metrics,
         "versions": versions(),
     }
-    of_training = [w for w in metrics["warnings"] if not w.startswith((SAME_MASK, NO_CLASS))]
-    metrics["warnings"] = of_training + score_warnings(metrics)
-    return Evaluation(metrics, scores.per_image, masks)
 
 
 def score_warnings(metrics: Mapping) -> list[str]:

@@ -10,17 +10,19 @@ from rich.console import Console
 from rich.table import Table
 
 from ..config import TrainConfig
+from ..data.dataset import Dataset
 from ..data.fingerprint import fingerprint
 from ..data.options import Slices
+from ..data.pairing import has_split
 from ..errors import UserError
-from ..evaluation.evaluate import load_test, score_run, score_warnings
-from ..report.single import draw_run
+from ..evaluation.evaluate import load_test, of_training, score_run, score_warnings
+from ..report.single import draw_curves, draw_run
 from ..report.table import number
 from ..run import Run, ScoreFolder
 from ..storage import folder_name
 from ..training.curves import Row
 from ..training.inference import TrainedRun, load_run
-from ..training.session import run_to_write, training_session
+from ..training.session import Session, run_to_write, training_session
 
 FACTS = ("seconds", "annotation_ratio", "bounds", "warnings", "measured")
 """What only the training knows and metrics.json holds."""
@@ -33,7 +35,7 @@ def run_training(
     quiet: bool = False,
     on_epoch: Callable[[Row], None] | None = None,
 ) -> Path:
-    """Train, and score the result on the test split.
+    """Train, and score the result on the test split, where the data have one.
 
     Args:
         config: all options; ``data`` and ``out`` must be set.
@@ -53,18 +55,30 @@ def run_training(
     run = run_to_write(config, resume)
     if run.is_finished:
         return run.folder
-    test = load_test(config)  # now, so that bad test images fail before the training
+    # Now, so that bad test images fail before the training.
+    test = load_test(config) if has_split(config.data, "test") else None
     with training_session(config, resume=resume, quiet=quiet) as session:
+        if test is None:
+            session.progress.say(f"{config.data} has no folder test: nothing will be scored")
         session.train(on_epoch)
         if session.writes:
-            session.progress.say("scoring the test images")
-            trained = session.trained()
-            metrics = evaluate_run(trained, test, out=run.folder, training=trained.facts)
-            for warning in metrics["warnings"]:
-                if warning not in trained.facts["warnings"]:
-                    session.progress.warn(warning)
+            _end(run, session, test)
         session.finish()
     return run.folder
+
+
+def _end(run: Run, session: Session, test: Dataset | None) -> None:
+    """Write scores, masks and figures; without test images the figures and what was trained."""
+    trained = session.trained()
+    if test is None:
+        draw_curves(run, trained.config.method)
+        run.save_metrics({**of_training(trained, trained.facts), "images": 0})
+        return
+    session.progress.say("scoring the test images")
+    metrics = evaluate_run(trained, test, out=run.folder, training=trained.facts)
+    for warning in metrics["warnings"]:
+        if warning not in trained.facts["warnings"]:
+            session.progress.warn(warning)
 
 
 def evaluate_run(

@@ -28,9 +28,14 @@ def draw_run(out: Path, metrics: Mapping, dataset, masks: Sequence[np.ndarray]) 
     """
     run = Run(out)
     drawn(worst_panel, run.figures / "worst.png", metrics, dataset, masks)
+    draw_curves(run, metrics["method"])
+
+
+def draw_curves(run: Run, method: str) -> None:
+    """Write ``figures/curves.png`` where the folder holds a metrics.csv."""
     rows = run.curves()
     if rows:
-        runs = {metrics["method"]: [rows]}
+        runs = {method: [rows]}
         drawn(training_curves, runs, run.figures / "curves.png", labels=METHOD_LABELS)
 
 
