@@ -200,13 +200,14 @@ class ReferenceOptions:
     """The discriminator sees these masks as real. own_weak: the image's own weak mask. unpaired: a
     mask drawn from the training set. paired: the image's own mask. folder: a mask drawn from
     folder. augmented: random translation, flip, scaling, rotation and warping of the masks of
-    folder, or of painted training masks. Default: folder where one is named, else what the method
-    says."""
+    folder, or of painted training masks. Default: where a folder is named, folder (accl_crf:
+    augmented), else what the method says."""
     folder: str | None = None
-    """Painted or synthetic masks are read from this folder; default for kind folder:
-    DATA/train/references."""
+    """Painted or synthetic masks are read from this folder; default for kind folder, and where the
+    training images have no masks: DATA/train/references."""
     painted: int = 5
-    """So many training masks count as painted by hand, with kind augmented and no folder."""
+    """So many training masks, spread over the sizes, count as painted by hand, with kind augmented
+    and no folder."""
     count: int = 200
     """So many masks are made, with kind augmented."""
     mask_bank: MaskBankOptions = field(default_factory=MaskBankOptions)
