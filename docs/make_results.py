@@ -37,7 +37,8 @@ TODAY = {"prior": MEASURED, "epochs": "120"}
 """Runs with the defaults of preset small: 120 epochs with shifts, turns, scales and grey values."""
 VARIANTS = {
     "--references.painted 3": "three painted masks",
-    "--references.folder typical": "three masks of typical sizes",
+    "--references.painted 1": "one painted mask",
+    "--references.folder random": "three masks drawn at random",
     "--weak.strategy centroid_disc": "labels in discs of one size",
     "--consistency 0": "one view",
 }
