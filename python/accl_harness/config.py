@@ -70,9 +70,9 @@ class TrainConfig(
             )
             require(self.size >= MIN_ACCL_SIZE, self, "size", wanted)
         folder, kind = self.references.folder, self.reference_kind
-        if self.uses_references and folder and kind not in ("folder", "augmented"):
+        if self.uses_references and folder and kind not in ("folder", "augmented", "auto"):
             raise UserError(
-                f"references.folder goes with references.kind folder or augmented, got {kind}"
+                f"references.folder goes with references.kind folder, augmented or auto, got {kind}"
             )
         if self.classes is not None:
             self.weak.check_classes(self.classes)

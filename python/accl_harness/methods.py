@@ -85,7 +85,7 @@ METHODS: dict[str, Method] = {
     "accl_crf": Method(
         "weak",
         accl=True,
-        folder_kind="augmented",
+        folder_kind="auto",
         alpha=0.3,
         alpha_of_classes=0.05,
         crf=True,

@@ -77,7 +77,7 @@ def test_bounds_given_as_numbers_are_at_the_working_size():
                 "method": "unpaired_accl",
                 "references": ReferenceOptions(kind="paired", folder="painted"),
             },
-            "references.folder goes with references.kind folder or augmented, got paired",
+            "references.folder goes with references.kind folder, augmented or auto, got paired",
         ),
         ({"lr": 0.0}, "lr must be above 0, got 0.0"),
         ({"prior": 1.0}, "prior must be between 0 and 1"),
@@ -103,7 +103,7 @@ def test_the_smallest_size_with_accl_has_a_score_and_the_one_below_none():
 def test_a_named_folder_of_references_is_used():
     named = ReferenceOptions(folder="painted")
     assert small_config(method="unpaired_accl", references=named).reference_kind == "folder"
-    assert small_config(method="accl_crf", references=named).reference_kind == "augmented"
+    assert small_config(method="accl_crf", references=named).reference_kind == "auto"
     as_they_are = ReferenceOptions(kind="folder", folder="masks")
     assert small_config(method="accl_crf", references=as_they_are).reference_kind == "folder"
     augmented = ReferenceOptions(kind="augmented", folder="painted")

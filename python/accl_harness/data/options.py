@@ -15,7 +15,7 @@ UNLABELLED = 255
 MOST_CLASSES = 255
 """Of indices that fit beside 255, the background counted."""
 
-ReferenceKind = Literal["own_weak", "unpaired", "paired", "folder", "augmented"]
+ReferenceKind = Literal["own_weak", "unpaired", "paired", "folder", "augmented", "auto"]
 
 Slices = Literal["auto", "first", "last"]
 """Axis of a volume's slices in its file; auto: by format, shape and spacing."""
@@ -200,11 +200,11 @@ class ReferenceOptions:
     """The discriminator sees these masks as real. own_weak: the image's own weak mask. unpaired: a
     mask drawn from the training set. paired: the image's own mask. folder: a mask drawn from
     folder. augmented: random translation, flip, scaling, rotation and warping of the masks of
-    folder, or of painted training masks. Default: where a folder is named, folder (accl_crf:
-    augmented), else what the method says."""
+    folder, or of painted training masks. auto: folder, but augmented where it holds fewer than 20
+    masks. Default: where a folder is named, folder (accl_crf: auto), else what the method says."""
     folder: str | None = None
-    """Painted or synthetic masks are read from this folder; default for kind folder, and where the
-    training images have no masks: DATA/train/references."""
+    """Painted or synthetic masks are read from this folder; default for kinds folder and auto, and
+    where the training images have no masks: DATA/train/references."""
     painted: int = 5
     """So many training masks, spread over the sizes, count as painted by hand, with kind augmented
     and no folder."""

@@ -27,6 +27,9 @@ from .options import UNLABELLED, MaskBankOptions, ReferenceKind, Slices
 from .pairing import Guesses, list_files, name_of, unique_names
 from .pixels import resize_mask
 
+FEW_MASKS = 20
+"""Fewer than these are too few for D as they are; more serve it better as they are than moved."""
+
 
 @dataclass
 class ReferenceBank:
@@ -78,13 +81,14 @@ def make_bank(
 
     - kind ``own_weak``: the image's own weak mask, unlabelled = 0 (partial ACCL).
     - kind ``unpaired``: a mask of the training set, drawn anew each step, whatever the image; where
-      its images have none, but ``references/`` lies beside them, ``augmented`` of that folder.
+      its images have none, but ``references/`` lies beside them, ``auto`` of that folder.
     - kind ``paired``: the image's own mask.
     - kind ``folder``: any masks in ``folder`` (default: ``references/`` beside the images).
     - kind ``augmented``: ``n`` masks made by :func:`~.mask_bank.make_masks` from those in
       ``folder``, or from ``painted`` masks of the training set. These are spread over the objects'
       sizes, as those should be that a person paints: three are a small, a middling and a large
       one. The others stay unseen.
+    - kind ``auto``: ``augmented`` where ``folder`` holds fewer than ``FEW_MASKS``, else ``folder``.
 
     Raises:
         UserError: unknown kind, or masks, labels or folder that the kind needs are missing.
@@ -100,7 +104,7 @@ def make_bank(
 
     beside = None if dataset.folder is None else dataset.folder / "references"
     if kind == "unpaired" and dataset.masks is None and beside is not None and beside.is_dir():
-        kind, folder = "augmented", beside
+        kind, folder = "auto", beside
     if kind == "own_weak":
         if dataset.weak_labels is None:
             raise UserError("references own_weak: the data set has no weak labels")
@@ -114,16 +118,17 @@ def make_bank(
                 "into references/ beside them, or name a folder of masks with --references.folder"
             )
         return ReferenceBank(dataset.masks, kind == "paired", foregrounds)
-    if kind == "folder":
+    if kind in ("folder", "auto"):
         if folder is None and beside is None:
             raise UserError("references folder: name the folder of reference masks")
         masks = read(folder or beside)
     elif kind == "augmented":
-        sources = read(folder) if folder is not None else _painted(dataset, painted)
-        masks = [made.mask for made in make_masks(sources, n, seed, mask_bank, classes)]
+        masks = read(folder) if folder is not None else _painted(dataset, painted)
     else:
         known = ", ".join(get_args(ReferenceKind))
         raise UserError(f"references: wanted one of {known}, got {kind!r}")
+    if kind == "augmented" or (kind == "auto" and len(masks) < FEW_MASKS):
+        masks = [made.mask for made in make_masks(masks, n, seed, mask_bank, classes)]
     resized = np.stack([resize_mask(mask, size) for mask in masks])
     return ReferenceBank(torch.from_numpy(resized), False, foregrounds)
 

@@ -225,7 +225,7 @@ def _seen(config: TrainConfig) -> str:
 def _taken_for_real(config: TrainConfig) -> str:
     """The discriminator's reference masks."""
     kind, options = config.reference_kind, config.references
-    if options.folder and kind in ("folder", "augmented"):
+    if options.folder and kind in ("folder", "auto", "augmented"):
         origin = f"those in {options.folder}"
     elif kind == "augmented":
         origin = f"{options.painted} painted ones"

@@ -118,13 +118,23 @@ def test_images_without_masks_take_those_beside_them(dataset):
     dataset.masks = None
     with pytest.raises(UserError, match="lay some of any images into references/ beside them"):
         make_bank("unpaired", dataset)
-    write_mask(dataset.folder / "references/a.png", disc(32, 8, (16, 16)))
+    folder = dataset.folder / "references"
+    write_mask(folder / "a.png", disc(32, 8, (16, 16)))
     bank = make_bank("unpaired", dataset, n=7)
-    assert bank.masks.shape == (7, 16, 16)
     assert not bank.matched
-    assert torch.equal(
-        bank.masks, make_bank("augmented", dataset, folder=dataset.folder / "references", n=7).masks
-    )
+    assert torch.equal(bank.masks, make_bank("augmented", dataset, folder=folder, n=7).masks)
+
+
+def test_few_masks_of_a_folder_become_many_and_many_stay(dataset, tmp_path):
+    folder = tmp_path / "painted"
+    for i in range(19):
+        write_mask(folder / f"{i:02d}.png", disc(16, 5, (8, 8)))
+    few = make_bank("auto", dataset, folder=folder, n=40)
+    assert torch.equal(few.masks, make_bank("augmented", dataset, folder=folder, n=40).masks)
+    write_mask(folder / "19.png", disc(16, 5, (8, 8)))
+    enough = make_bank("auto", dataset, folder=folder, n=40)
+    assert torch.equal(enough.masks, make_bank("folder", dataset, folder=folder).masks)
+    assert len(enough) == 20
 
 
 def test_augmented_bank_sees_only_the_painted_masks(dataset):

@@ -264,7 +264,12 @@ def test_the_demo_makes_the_masks_of_its_own_methods_from_three(data, tmp_path):
     [
         ("unpaired_accl", {}, "unpaired"),
         ("accl_crf", {"kind": "augmented", "painted": 3}, "200 made from 3 painted ones"),
-        ("accl_crf", {"folder": "bank", "count": 50}, "50 made from those in bank"),
+        (
+            "accl_crf",
+            {"kind": "augmented", "folder": "bank", "count": 50},
+            "50 made from those in bank",
+        ),
+        ("accl_crf", {"folder": "bank"}, "those in bank"),
         ("unpaired_accl", {"folder": "bank"}, "those in bank"),
     ],
 )
