@@ -36,6 +36,7 @@ MEASURED = "measured"
 TODAY = {"prior": MEASURED, "epochs": "120"}
 """Runs with the defaults of preset small: 120 epochs with shifts, turns, scales and grey values."""
 VARIANTS = {
+    "--alpha 1": "alpha 1",
     "--references.painted 3": "three painted masks",
     "--references.painted 1": "one painted mask",
     "--references.folder random": "three masks drawn at random",
