@@ -234,7 +234,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "train": Command(
         "train one method and score it on the test images",
-        "accl train --data data --method unpaired_accl --epochs 2 --out run --resume",
+        "accl train --data data --method accl_crf --epochs 2 --out run --resume",
         arguments.train,
         _train,
         lambda: config_switches() | {"resume"},

@@ -90,6 +90,7 @@ class TrainConfig(
 PRESETS: dict[str, dict[str, Any]] = {
     "small": {},
     "paper": {
+        "method": "unpaired_accl",
         "size": 256,
         "width": 64,
         "depth": 8,

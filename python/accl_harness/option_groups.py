@@ -174,9 +174,9 @@ class OptimisationOptions:
 class ObjectiveOptions:
     """Objective."""
 
-    method: MethodName = "unpaired_accl"
+    method: MethodName = "accl_crf"
     """A method of the paper's Table 1 is trained, or sccl_crf or accl_crf, which look at the image
-    as well."""
+    as well. Preset paper: unpaired_accl."""
     alpha: float | None = None
     """ACCL has this weight, 0 for off; default: the method's (1e-3 partial, 1e-2 unpaired and
     paired, 0.3 accl_crf, with more than two classes 0.05)."""

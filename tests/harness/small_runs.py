@@ -35,6 +35,7 @@ def small_dataset(n: int = 4, size: int = SIZE, seed: int = 0) -> Dataset:
 def small_config(**options) -> TrainConfig:
     """A training of a few seconds at most, on the reference ops and the CPU."""
     defaults = {
+        "method": "unpaired_accl",
         "size": SIZE,
         "width": 2,
         "epochs": 3,

@@ -20,7 +20,8 @@ from small_runs import small_config
 
 def test_preset_paper_is_the_papers_protocol():
     config = make_config("paper")
-    assert (config.size, config.width, config.depth) == (256, 64, 8)
+    assert (config.method, config.size) == ("unpaired_accl", 256)
+    assert (config.width, config.depth) == (64, 8)
     assert (config.epochs, config.batch_size, config.lr) == (200, 1, 2e-4)
     assert (config.betas, config.prior, config.dropout) == ((0.5, 0.999), 0.5, 0.5)
     assert (config.norm, config.test_norm, config.criterion) == ("batch", "image", "lsgan")
@@ -28,7 +29,8 @@ def test_preset_paper_is_the_papers_protocol():
 
 def test_preset_small_is_the_default():
     config = make_config()
-    assert (config.preset, config.size, config.width, config.epochs) == ("small", 128, 16, 120)
+    assert (config.preset, config.method) == ("small", "accl_crf")
+    assert (config.size, config.width, config.epochs) == (128, 16, 120)
 
 
 def test_options_win_over_the_preset():

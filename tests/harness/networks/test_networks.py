@@ -43,7 +43,7 @@ def test_an_unconditional_discriminator_sees_the_mask_alone():
     assert torch.equal(network(first, masks), network(second, masks))
     assert not torch.equal(network(first, masks), network(first, second))
     assert parameters(PatchGAN(2)) - parameters(network) == 2 * 4 * 4
-    assert build_discriminator(TrainConfig()).conditional
+    assert build_discriminator(TrainConfig(method="unpaired_accl")).conditional
     assert not build_discriminator(TrainConfig(conditional=False)).conditional
     both = PatchGAN(width=2).eval()
     assert not torch.equal(both(first, masks), both(second, masks))
