@@ -224,8 +224,8 @@ def test_no_masks_at_all(data, tmp_path, capsys):
     shutil.copytree(data, bare)
     shutil.rmtree(bare / "train/masks")
     assert said(capsys, *train(bare, method="unpaired_accl")) == (
-        "references unpaired: the training images have no masks; name a folder of masks, of any "
-        "images, with --references.folder"
+        "references unpaired: the training images have no masks; lay some of any images into "
+        "references/ beside them, or name a folder of masks with --references.folder"
     )
     assert said(capsys, *train(bare, method="sccl")) == (
         "the size penalty needs bounds, but no training mask has an object; give them with "

@@ -243,16 +243,17 @@ def test_weak_labels_and_a_folder_of_painted_masks_are_enough(tmp_path):
     data = small_dataset()
     for i, mask in enumerate(data.masks[:2]):
         write_mask(tmp_path / f"{i}.png", mask.numpy())
-    painted, data.masks = data.masks[:2], None
+    data.masks = None
     trainer = small_trainer(
         data,
         method="accl_crf",
         prior=None,
         image_moves=ImageMoves(shift=None),
-        references=ReferenceOptions(folder=str(tmp_path)),
+        references=ReferenceOptions(folder=str(tmp_path), count=50),
     )
-    assert trainer.config == measured(trainer.given, painted)
-    assert trainer.step.objective.size_prior == size_prior(0.1, painted)
+    made = make_bank("augmented", data, folder=tmp_path, n=50).masks
+    assert trainer.config == measured(trainer.given, made)
+    assert trainer.step.objective.size_prior == size_prior(0.1, made)
     row = trainer.train_epoch(lambda: None)
     assert math.isfinite(row["loss_g"])
     assert row["dsc"] is None
