@@ -78,11 +78,12 @@ def pages():
 
 
 def write_readers_data(commands):
-    """``DIR``, the pages' word for your data, of the kind that these commands are for."""
+    """``DIR``, ``NEW`` and ``painted``: the pages' words for what a reader has."""
     if not commands:
         return
     classes = re.search(r"--classes (\d+)", commands)
     write_phantom("DIR", n_train=3, n_test=2, size=64, classes=int(classes[1]) if classes else None)
+    Path("NEW").symlink_to("DIR/test/images")
     Path("painted").symlink_to("DIR/train/masks")
     if "--patients" in commands:
         for path in list(Path("DIR").rglob("phantom_*.png")):
