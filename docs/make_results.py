@@ -39,6 +39,7 @@ VARIANTS = {
     "--alpha 1": "alpha 1",
     "--references.painted 3": "three painted masks",
     "--references.painted 1": "one painted mask",
+    "--references.folder typical": "three painted masks, moved in another order",
     "--references.folder random": "three masks drawn at random",
     "--weak.strategy centroid_disc": "labels in discs of one size",
     "--consistency 0": "one view",

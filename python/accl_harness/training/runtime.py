@@ -75,7 +75,7 @@ def _cluster(processes: int) -> LightningEnvironment | None:
 
 
 def _leave_processes() -> None:
-    """Join gloo's threads while the interpreter lives: one that needs it later aborts the process.
+    """Join gloo's threads while the interpreter lives, since one that needs it later may abort.
 
     Fabric does so for NCCL alone.
     """

@@ -82,7 +82,7 @@ def test_two_processes_equal_one_with_the_same_global_batch(tmp_path, more, fold
 
 @pytest.mark.slow
 def test_processes_leave_their_group_at_exit(tmp_path):
-    """Else gloo's threads outlive the interpreter, and now and then one aborts the process."""
+    """Else gloo's threads are there when the interpreter ends, where one may abort the process."""
     program = tmp_path / "program.py"
     program.write_text(
         "import atexit\n"
