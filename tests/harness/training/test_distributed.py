@@ -85,15 +85,19 @@ def test_processes_leave_their_group_at_exit(tmp_path):
     """Else gloo's threads are there when the interpreter ends, where one may abort the process."""
     program = tmp_path / "program.py"
     program.write_text(
-        "import atexit\n"
+        "import atexit, os, sys\n"
+        "from pathlib import Path\n"
         "from torch import distributed\n"
         "from accl_harness.config import TrainConfig\n"
         "from accl_harness.training.runtime import launch\n"
-        "atexit.register(lambda: print('in a group:', distributed.is_initialized()))\n"
+        "found = Path(sys.argv[1], 'in a group ' + os.environ['RANK'])\n"
+        "atexit.register(lambda: found.write_text(str(distributed.is_initialized())))\n"
         "launch(TrainConfig(accelerator='cpu', batch_size=2)).barrier()\n"
         "assert distributed.is_initialized()\n"
     )
-    assert two_processes(str(program)).count("in a group: False") == 2
+    two_processes(str(program), str(tmp_path))
+    # A file each, because what two processes print may come mixed.
+    assert [(tmp_path / f"in a group {rank}").read_text() for rank in (0, 1)] == ["False"] * 2
 
 
 def test_fewer_images_a_step_than_processes_are_refused(monkeypatch):
