@@ -111,6 +111,14 @@ REDRAWN = {
     "drishti_cup_11": "cup, seed 11",
 }
 """Draws by benchmarks/redraw.py: name in the CSV -> label."""
+SHORT = {
+    "left ventricle": "acdc_lv",
+    "head": "hc18_head",
+    "ring": "drishti_disc",
+    "cup": "drishti_cup",
+    "phantoms": "phantom",
+}
+"""Columns of the table of shares: label -> name in the CSV, with which those drawn anew begin."""
 
 SCRIBBLE_ROWS = {
     ("partial_ce", ""): ("partial cross-entropy", ".686"),
@@ -171,36 +179,91 @@ def markdown(table: Table, runs: list[dict[str, str]]) -> str:
     return "\n".join(lines)
 
 
-def markdown_of_today(runs: list[dict[str, str]], labels: dict[str, str]) -> str:
-    """One table of all data sets in ``labels``, with each method's share of full supervision."""
+Row = tuple[str, ...]
+"""Data, method and the label of a variant, where it is one."""
+
+
+def runs_of_today(runs: list[dict[str, str]]) -> dict[Row, list[dict]]:
+    """The runs with today's defaults by row, in the order of their seeds."""
     found = defaultdict(list)
     for run in runs:
-        if run["data"] in labels and all(run[name] == value for name, value in TODAY.items()):
+        if all(run[name] == value for name, value in TODAY.items()):
             variant = [label for part, label in VARIANTS.items() if part in run["options"]]
             found[(run["data"], run["method"], *variant)].append(run)
+    return {key: sorted(found[key], key=lambda run: int(run["seed"])) for key in found}
+
+
+def share_of_full(found: dict[Row, list[dict]], key: Row) -> str:
+    """The row's mean DSC over that of full supervision; empty where one of them has no run."""
+    seeds, full = found.get(key), found.get((key[0], "fs_ce"))
+    return f"{_mean(seeds) / _mean(full):.2f}" if seeds and full else ""
+
+
+def markdown_of_today(runs: list[dict[str, str]], labels: dict[str, str]) -> str:
+    """One table of all data sets in ``labels``, with each method's share of full supervision."""
+    found = runs_of_today(runs)
     lines = [
         "| data | method | DSC of each seed | share of full supervision | size ratio | r |",
         "|---|---|---:|---:|---:|---:|",
     ]
 
-    def place(key: tuple[str, ...]) -> tuple:
+    def place(key: Row) -> tuple:
         return list(labels).index(key[0]), METHODS.index(key[1]), key[2:]
 
-    for key in sorted(found, key=place):
+    for key in sorted((key for key in found if key[0] in labels), key=place):
         data, method, *variant = key
-        seeds = sorted(found[key], key=lambda run: int(run["seed"]))
-        full = _mean(found.get((data, "fs_ce"), []))
-        share = f"{_mean(seeds) / full:.2f}" if full and method != "fs_ce" else ""
+        seeds = found[key]
         cells = (
             labels[data],
             ", ".join([f"`{method}`", *variant]),
             _numbers(seeds, "dsc", 1, 100),
-            share,
+            share_of_full(found, key) if method != "fs_ce" else "",
             _numbers(seeds, "size_ratio", 2),
             _numbers(seeds, "size_correlation", 2),
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def markdown_in_short(runs: list[dict[str, str]]) -> str:
+    """Shares of full supervision alone, a column a data set, those drawn anew in their own rows."""
+    found = runs_of_today(runs)
+    lines = [
+        "| | " + " | ".join((*SHORT, "four classes, scribbles")) + " |",
+        "|---|" + "---:|" * (len(SHORT) + 1),
+    ]
+
+    def row(
+        label: str, columns: list[tuple[str, ...]], method: str, *variant: str, last=""
+    ) -> None:
+        cells = [
+            ", ".join(
+                filter(None, (share_of_full(found, (data, method, *variant)) for data in column))
+            )
+            for column in columns
+        ]
+        lines.append("| " + " | ".join((label, *cells, last)) + " |")
+
+    given = [(data,) for data in SHORT.values()]
+    anew = [tuple(name for name in REDRAWN if name.startswith(data)) for data in SHORT.values()]
+    painted = VARIANTS["--references.painted 3"]
+    row("`accl_crf`", given, "accl_crf", last=share_of_full_in_scribbles())
+    row(f"`accl_crf`, {painted} instead of 75", given, "accl_crf", painted)
+    row("`sccl`", given, "sccl")
+    row("`accl_crf`, images drawn anew", anew, "accl_crf")
+    row("`sccl`, images drawn anew", anew, "sccl")
+    return "\n".join(lines)
+
+
+def share_of_full_in_scribbles() -> str:
+    """That of ``accl_crf`` with its defaults."""
+    with SCRIBBLES.open(newline="", encoding="utf-8") as file:
+        runs = [run for run in csv.DictReader(file) if not run["options"]]
+    ours, full = (
+        _mean([run for run in runs if run["method"] == method], "dsc_3d")
+        for method in ("accl_crf", "fs_ce")
+    )
+    return f"{ours / full:.2f}"
 
 
 def markdown_of_scribbles() -> str:
@@ -240,6 +303,7 @@ def filled(page: str, runs: list[dict[str, str]]) -> str:
             "today": lambda: markdown_of_today(runs, LABELS_OF_DATA),
             "redrawn": lambda: markdown_of_today(runs, REDRAWN),
             "scribbles": markdown_of_scribbles,
+            "short": lambda: markdown_in_short(runs),
         }
         text = made.get(match[2], lambda: markdown(TABLES[match[2]], runs))()
         return f"{match[1]}\n{text}\n<!-- end -->"

@@ -1,5 +1,6 @@
 """The page of results says what the table of measured runs says."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -46,3 +47,21 @@ def test_another_number_in_the_runs_is_noticed(copy):
     rows[wanted] = ",".join(cells)
     runs.write_text("\n".join(rows) + "\n")
     assert check(copy / "make_results.py").returncode == 1
+
+
+def test_the_readme_names_the_shares_of_the_page():
+    results = runpy.run_path(str(SCRIPT))
+    found = results["runs_of_today"](results["read_runs"]())
+
+    def shares(*variant):
+        data = ("acdc_lv", "drishti_disc", "hc18_head", "drishti_cup")
+        return [results["share_of_full"](found, (name, "accl_crf", *variant)) for name in data]
+
+    named = (
+        "three painted masks bring it to {} (left ventricle), {} (ring of the optic disc), "
+        "{} (head) and {} (optic cup)".format(*shares("three painted masks")),
+        "75 masks to {}, {}, {} and {};".format(*shares()),
+        f"of the heart {results['share_of_full_in_scribbles']()} ([docs/results.md]",
+    )
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert [text for text in named if text not in readme] == []
