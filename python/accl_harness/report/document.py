@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..config import TrainConfig
 from ..data.options import ImageMoves
+from ..data.references import FEW_MASKS
 from ..evaluation.evaluate import load_test
 from ..evaluation.metrics import mean, spread
 from ..evaluation.predict import read_prediction
@@ -231,7 +232,11 @@ def _taken_for_real(config: TrainConfig) -> str:
         origin = f"{options.painted} painted ones"
     else:
         origin = kind
-    return f"{options.count} made from {origin}" if kind == "augmented" else origin
+    if kind == "augmented":
+        return f"{options.count} made from {origin}"
+    if kind == "auto":
+        return f"{origin}, or {options.count} made from them where fewer than {FEW_MASKS}"
+    return origin
 
 
 def _sizes(runs: Sequence[Mapping]) -> str:
