@@ -107,6 +107,8 @@ LABELS_OF_DATA = {
 REDRAWN = {
     "acdc_lv_11": "ACDC, seed 11",
     "acdc_lv_12": "ACDC, seed 12",
+    "acdc_rv_11": "ACDC, right ventricle, seed 11",
+    "acdc_myo_11": "ACDC, myocardium, seed 11",
     "drishti_disc_11": "ring, seed 11",
     "drishti_cup_11": "cup, seed 11",
 }
