@@ -235,25 +235,21 @@ def markdown_in_short(runs: list[dict[str, str]]) -> str:
         "|---|" + "---:|" * (len(SHORT) + 1),
     ]
 
-    def row(
-        label: str, columns: list[tuple[str, ...]], method: str, *variant: str, last=""
-    ) -> None:
-        cells = [
-            ", ".join(
-                filter(None, (share_of_full(found, (data, method, *variant)) for data in column))
-            )
-            for column in columns
-        ]
-        lines.append("| " + " | ".join((label, *cells, last)) + " |")
-
-    given = [(data,) for data in SHORT.values()]
-    anew = [tuple(name for name in REDRAWN if name.startswith(data)) for data in SHORT.values()]
+    given = [[data] for data in SHORT.values()]
+    anew = [[name for name in REDRAWN if name.startswith(data)] for data in SHORT.values()]
     painted = VARIANTS["--references.painted 3"]
-    row("`accl_crf`", given, "accl_crf", last=share_of_full_in_scribbles())
-    row(f"`accl_crf`, {painted} instead of 75", given, "accl_crf", painted)
-    row("`sccl`", given, "sccl")
-    row("`accl_crf`, images drawn anew", anew, "accl_crf")
-    row("`sccl`, images drawn anew", anew, "sccl")
+    scribbles = share_of_full_in_scribbles()
+    rows = (
+        ("`accl_crf`", given, ("accl_crf",), scribbles),
+        (f"`accl_crf`, {painted} instead of 75", given, ("accl_crf", painted), ""),
+        ("`sccl`", given, ("sccl",), ""),
+        ("`accl_crf`, images drawn anew", anew, ("accl_crf",), ""),
+        ("`sccl`, images drawn anew", anew, ("sccl",), ""),
+    )
+    for label, columns, key, last in rows:
+        shares = [[share_of_full(found, (data, *key)) for data in column] for column in columns]
+        cells = (", ".join(filter(None, each)) for each in shares)
+        lines.append("| " + " | ".join((label, *cells, last)) + " |")
     return "\n".join(lines)
 
 

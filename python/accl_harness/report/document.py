@@ -235,7 +235,7 @@ def _taken_for_real(config: TrainConfig) -> str:
     if kind == "augmented":
         return f"{options.count} made from {origin}"
     if kind == "auto":
-        return f"{origin}, or {options.count} made from them where fewer than {FEW_MASKS}"
+        return f"{origin} ({options.count} made of fewer than {FEW_MASKS})"
     return origin
 
 

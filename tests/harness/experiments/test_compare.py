@@ -269,11 +269,7 @@ def test_the_demo_makes_the_masks_of_its_own_methods_from_three(data, tmp_path):
             {"kind": "augmented", "folder": "bank", "count": 50},
             "50 made from those in bank",
         ),
-        (
-            "accl_crf",
-            {"folder": "bank"},
-            "those in bank, or 200 made from them where fewer than 20",
-        ),
+        ("accl_crf", {"folder": "bank"}, "those in bank (200 made of fewer than 20)"),
         ("unpaired_accl", {"folder": "bank"}, "those in bank"),
     ],
 )
