@@ -226,8 +226,8 @@ def _seen(config: TrainConfig) -> str:
 def _taken_for_real(config: TrainConfig) -> str:
     """The discriminator's reference masks."""
     kind, options = config.reference_kind, config.references
-    if options.folder and kind in ("folder", "auto", "augmented"):
-        origin = f"those in {options.folder}"
+    if kind in ("folder", "auto") or (kind == "augmented" and options.folder):
+        origin = f"those in {options.folder or 'references/'}"
     elif kind == "augmented":
         origin = f"{options.painted} painted ones"
     else:

@@ -271,6 +271,7 @@ def test_the_demo_makes_the_masks_of_its_own_methods_from_three(data, tmp_path):
         ),
         ("accl_crf", {"folder": "bank"}, "those in bank (200 made of fewer than 20)"),
         ("unpaired_accl", {"folder": "bank"}, "those in bank"),
+        ("unpaired_accl", {"kind": "folder"}, "those in references/"),
     ],
 )
 def test_the_report_says_where_the_masks_come_from(data, tmp_path, method, options, text):
