@@ -1,4 +1,4 @@
-"""Changes of the training that were measured and kept out of it; docs/results.md has the figures.
+"""Changes of the training that were measured and kept out; docs/results_log.md has the figures.
 
     python benchmarks/candidates.py NAME --data DIR --method accl_crf --validation 0.2 --out RUN
 

@@ -1,8 +1,8 @@
-"""Makes the tables and the figure of docs/results.md from the CSV files in docs/measurements.
+"""Makes the tables and the figure of docs/results.md and its log from docs/measurements/*.csv.
 
-``python docs/make_results.py`` writes them; with ``--check`` it only says whether the tables in the
-page are those of the CSV (exit status 1 if not). The words of the page are written by hand: what
-stands between ``<!-- table: NAME -->`` and ``<!-- end -->`` is replaced.
+``python docs/make_results.py`` writes them. With ``--check`` it only says whether the tables in the
+pages are those of the CSV, and ends with status 1 if not. The words are written by hand: what is
+between ``<!-- table: NAME -->`` and ``<!-- end -->`` is replaced.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
-PAGE, RUNS = DOCS / "results.md", DOCS / "measurements" / "runs.csv"
+PAGES = (DOCS / "results.md", DOCS / "results_log.md")
+RUNS = DOCS / "measurements" / "runs.csv"
 SCRIBBLES = DOCS / "measurements" / "scribbles.csv"
 FIGURE = DOCS / "figures" / "results.svg"
 METHODS = (
@@ -27,6 +28,7 @@ METHODS = (
     "unpaired_accl",
     "paired_accl",
     "sccl_crf",
+    "walker",
     "accl_crf",
     "fs_ce",
 )
@@ -89,14 +91,6 @@ TABLES = {
     "hc18-moves": _moved("hc18_head"),
     "phantom": Table("phantom", "", ("--image-moves",), "0.5", rows=("conditional", "alpha")),
 }
-LABELS = {
-    "acdc-moves": "left ventricle (ACDC)",
-    "cup-moves": "cup (Drishti)",
-    "ring-moves": "ring (Drishti)",
-    "hc18-moves": "head (HC18)",
-    "phantom": "phantoms",
-}
-
 LABELS_OF_DATA = {
     "acdc_lv": "ACDC",
     "hc18_head": "HC18",
@@ -113,14 +107,25 @@ REDRAWN = {
     "drishti_cup_11": "cup, seed 11",
 }
 """Draws by benchmarks/redraw.py: name in the CSV -> label."""
+GIVEN, ANEW = "the published draw", "drawn anew"
 SHORT = {
-    "left ventricle": "acdc_lv",
-    "head": "hc18_head",
-    "ring": "drishti_disc",
-    "cup": "drishti_cup",
+    "left ventricle": {GIVEN: ["acdc_lv"], ANEW: ["acdc_lv_11", "acdc_lv_12"]},
+    "right ventricle": {ANEW: ["acdc_rv_11"]},
+    "myocardium": {ANEW: ["acdc_myo_11"]},
+    "head": {GIVEN: ["hc18_head"]},
+    "ring": {GIVEN: ["drishti_disc"], ANEW: ["drishti_disc_11"]},
+    "cup": {GIVEN: ["drishti_cup"], ANEW: ["drishti_cup_11"]},
+    "phantoms": {GIVEN: ["phantom"]},
+}
+"""Columns of the table of shares: label -> names in the CSV, by draw."""
+DRAWN = {
+    "left ventricle (ACDC)": "acdc_lv",
+    "head (HC18)": "hc18_head",
+    "ring (Drishti)": "drishti_disc",
+    "cup (Drishti)": "drishti_cup",
     "phantoms": "phantom",
 }
-"""Columns of the table of shares: label -> name in the CSV, with which those drawn anew begin."""
+"""Panels of the figure."""
 
 SCRIBBLE_ROWS = {
     ("partial_ce", ""): ("partial cross-entropy", ".686"),
@@ -228,28 +233,29 @@ def markdown_of_today(runs: list[dict[str, str]], labels: dict[str, str]) -> str
 
 
 def markdown_in_short(runs: list[dict[str, str]]) -> str:
-    """Shares of full supervision alone, a column a data set, those drawn anew in their own rows."""
+    """Shares of full supervision alone, a column a data set, a row a method and draw."""
     found = runs_of_today(runs)
     lines = [
         "| | " + " | ".join((*SHORT, "four classes, scribbles")) + " |",
         "|---|" + "---:|" * (len(SHORT) + 1),
     ]
-
-    given = [[data] for data in SHORT.values()]
-    anew = [[name for name in REDRAWN if name.startswith(data)] for data in SHORT.values()]
     painted = VARIANTS["--references.painted 3"]
-    scribbles = share_of_full_in_scribbles()
-    rows = (
-        ("`accl_crf`", given, ("accl_crf",), scribbles),
-        (f"`accl_crf`, {painted} instead of 75", given, ("accl_crf", painted), ""),
-        ("`sccl`", given, ("sccl",), ""),
-        ("`accl_crf`, images drawn anew", anew, ("accl_crf",), ""),
-        ("`sccl`, images drawn anew", anew, ("sccl",), ""),
+    variants = (
+        ("`accl_crf`, three painted masks", ("accl_crf", painted)),
+        ("`accl_crf`, all training masks painted", ("accl_crf",)),
+        ("`walker`, three painted masks", ("walker", painted)),
+        ("`sccl`", ("sccl",)),
     )
-    for label, columns, key, last in rows:
-        shares = [[share_of_full(found, (data, *key)) for data in column] for column in columns]
-        cells = (", ".join(filter(None, each)) for each in shares)
-        lines.append("| " + " | ".join((label, *cells, last)) + " |")
+    for draw in (GIVEN, ANEW):
+        for label, key in variants:
+            names = [column.get(draw, []) for column in SHORT.values()]
+            shares = [[share_of_full(found, (name, *key)) for name in each] for each in names]
+            cells = [", ".join(filter(None, each)) for each in shares]
+            ours = draw == GIVEN and key == ("accl_crf",)
+            cells.append(share_of_full_in_scribbles() if ours else "")
+            if any(cells):
+                where = "" if draw == GIVEN else f", {draw}"
+                lines.append("| " + " | ".join((f"{label}{where}", *cells)) + " |")
     return "\n".join(lines)
 
 
@@ -310,29 +316,30 @@ def filled(page: str, runs: list[dict[str, str]]) -> str:
 
 
 def draw(runs: list[dict[str, str]]) -> None:
-    """One panel a data set: the DSC of each run by method, a dot a seed."""
+    """One panel a data set: the DSC of each run with today's defaults by method, a dot a seed."""
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "results"
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, len(LABELS), figsize=(2.6 * len(LABELS), 3.2), sharey=True)
-    for axis, (name, label) in zip(axes, LABELS.items(), strict=True):
-        best = {}  # the better of the rows of a method: with or without the image before D
-        for key, seeds in groups(TABLES[name], runs).items():
-            values = [100 * float(run["dsc"]) for run in seeds]
-            mean = sum(values) / len(values)
-            if key[0] not in best or mean > best[key[0]][0]:
-                best[key[0]] = (mean, values)
-        for method, (mean, values) in best.items():
-            place = METHODS.index(method)
-            color = "#D55E00" if method.endswith("_crf") else "#0072B2"
-            axis.barh(place, mean, color=color, alpha=0.35)
+    found = runs_of_today(runs)
+    painted = VARIANTS["--references.painted 3"]
+    keys = [(method,) for method in METHODS] + [("accl_crf", painted), ("walker", painted)]
+    keys = [key for key in keys if any((data, *key) in found for data in DRAWN.values())]
+    keys.sort(key=lambda key: METHODS.index(key[0]))
+    figure, axes = pyplot.subplots(1, len(DRAWN), figsize=(2.6 * len(DRAWN), 3.0), sharey=True)
+    for axis, (label, data) in zip(axes, DRAWN.items(), strict=True):
+        for place, key in enumerate(keys):
+            values = [100 * float(run["dsc"]) for run in found.get((data, *key), [])]
+            if not values:
+                continue
+            color = "#D55E00" if key[0].endswith("_crf") else "#0072B2"
+            axis.barh(place, sum(values) / len(values), color=color, alpha=0.35)
             axis.plot(values, [place] * len(values), "o", color=color, markersize=4)
         axis.set_title(label, fontsize=10)
         axis.set_xlim(0, 100)
-    axes[0].set_yticks(range(len(METHODS)), METHODS)
+    axes[0].set_yticks(range(len(keys)), [",\n".join(key) for key in keys], fontsize=8)
     axes[0].invert_yaxis()
     figure.supxlabel("DSC x 100 on the test images, a dot a seed", fontsize=10)
     figure.tight_layout()
@@ -345,12 +352,16 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing, say whether it is new")
     check = parser.parse_args().check
     runs = read_runs()
-    page = PAGE.read_text(encoding="utf-8")
-    new = filled(page, runs)
+    pages = {page: page.read_text(encoding="utf-8") for page in PAGES}
+    new = {page: filled(text, runs) for page, text in pages.items()}
     if check:
-        print("docs/results.md is", "current" if new == page else "not what the CSV says")
-        return int(new != page)
-    PAGE.write_text(new, encoding="utf-8")
+        for page, text in pages.items():
+            print(
+                f"docs/{page.name} is {'current' if new[page] == text else 'not what the CSV says'}"
+            )
+        return int(new != pages)
+    for page, text in new.items():
+        page.write_text(text, encoding="utf-8")
     draw(runs)
     return 0
 

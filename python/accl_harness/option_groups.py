@@ -40,7 +40,7 @@ BoundsName = Literal["training", "none", "paper_disc", "paper_cup", "paper_lv", 
 
 
 def _moves_by_default() -> ImageMoves:
-    """The shift is measured on the masks; the other ranges served all data of docs/results.md."""
+    """The shift is measured on the masks; docs/results_log.md has the data that chose the rest."""
     return ImageMoves(shift=None, rotation=15.0, scale=1.15, grey=0.2)
 
 

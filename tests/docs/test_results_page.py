@@ -1,4 +1,4 @@
-"""The page of results says what the table of measured runs says."""
+"""The pages of results say what the table of measured runs says."""
 
 import runpy
 import subprocess
@@ -17,10 +17,11 @@ def check(script):
 
 @pytest.fixture
 def copy(tmp_path):
-    """The page, its script and its runs where a test may change them."""
+    """The pages, their script and their runs where a test may change them."""
     for name in (
         "make_results.py",
         "results.md",
+        "results_log.md",
         "measurements/runs.csv",
         "measurements/scribbles.csv",
     ):
@@ -30,7 +31,7 @@ def copy(tmp_path):
     return tmp_path
 
 
-def test_the_page_is_current():
+def test_the_pages_are_current():
     done = check(SCRIPT)
     assert done.returncode == 0, done.stdout + done.stderr
 
