@@ -1,7 +1,8 @@
 """One whole training step of unpaired ACCL: the harness's against a plainly written PyTorch step.
 
     python benchmarks/train_step.py --widths 16 64 --batches 1 8 --precisions 32 bf16 --out results
-    python benchmarks/train_step.py --crf    # what the gated CRF costs in a step of preset small
+    python benchmarks/train_step.py --crf       # what the gated CRF costs in a step of preset small
+    python benchmarks/train_step.py --accl-crf  # a step of accl_crf, preset small
 
 Results are compared first (same weights in, same loss and gradients out); then all contenders are
 timed in turn and the median of the rounds' ratios is taken. ``plain`` is float32 throughout
@@ -44,6 +45,9 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     if options.crf:
         show_cost_of_crf(options)
+        return
+    if options.accl_crf:
+        show_accl_crf(options)
         return
     rows = []
     for width in options.widths:
@@ -110,6 +114,57 @@ def show_cost_of_crf(options) -> None:
         print(f"{method}: {times}: the gated CRF adds {cost:.1f} % (median of the rounds' ratios)")
 
 
+def show_accl_crf(options) -> None:
+    """A step of ``accl_crf``, preset small, in each precision, against plain PyTorch in float32.
+
+    The plain step does the same work (two views, D twice for its update and once for G's) with the
+    losses of ``accl_ext.reference``, PyTorch's own convolutions and its default Adam.
+    """
+    trainers = {"plain": accl_crf_trainer("32", "reference", options)}
+    for precision in options.precisions:
+        trainers[f"accl {precision}"] = accl_crf_trainer(precision, "fused", options)
+    plain = trainers["plain"]
+    (example,) = plain.data.epoch(1)
+    for network, optimizer in zip(
+        (plain.state.generator, plain.state.discriminator),
+        (plain.step.optimizer_g, plain.step.optimizer_d),
+        strict=True,
+    ):
+        use_plain_layers(network)
+        for group in optimizer.param_groups:
+            group["fused"] = group["foreach"] = None
+    first = {name: first_gradients(trainer, example) for name, trainer in trainers.items()}
+    for precision in options.precisions:
+        deviation = relative_difference(first[f"accl {precision}"], first["plain"])
+        if not deviation <= _TOLERANCE[precision]:
+            raise SystemExit(f"results differ in {precision}: gradients by {deviation:.1e}")
+        print(f"accl {precision}: gradients of the first step deviate by {deviation:.1e}")
+    timings = interleaved(
+        {name: lambda t=trainer: t.step(example) for name, trainer in trainers.items()},
+        options.rounds,
+        synchronize=options.device == "cuda",
+    )
+    for name, timing in timings.items():
+        spread = f"{timing.milliseconds:.1f} ms +- {timing.spread:.1f}"
+        print(f"accl_crf, {name}: {spread}, {timing.ratio:.2f} times as fast as plain")
+
+
+def accl_crf_trainer(precision: str, backend: str, options) -> Trainer:
+    config = make_config(
+        "small", method="accl_crf", precision=precision, accelerator=options.device
+    )
+    torch.manual_seed(0)
+    dataset = square_dataset(config.batch_size, config.size)
+    return Trainer(config, dataset, None, load_ops(backend), launch(config))
+
+
+def first_gradients(trainer: Trainer, example) -> torch.Tensor:
+    """G's gradients after a step whose noise and dropout are those of every contender."""
+    torch.manual_seed(1)
+    trainer.step(example)
+    return flat_gradients(trainer.state.generator)
+
+
 def square_dataset(batch: int, size: int) -> Dataset:
     """Random images with a labelled square each."""
     generator = torch.Generator().manual_seed(0)
@@ -157,12 +212,18 @@ def plain_step(trainer: Trainer, autocast: torch.dtype | None) -> PlainStep:
     discriminator = build_discriminator(config).to(device)
     generator.load_state_dict(trainer.state.generator.state_dict())
     discriminator.load_state_dict(trainer.state.discriminator.state_dict())
-    for module in (*generator.modules(), *discriminator.modules()):
-        if isinstance(module, DownConv | ScoreConv | UpConv):
-            module.__class__ = type(module).__base__
+    use_plain_layers(generator)
+    use_plain_layers(discriminator)
     return PlainStep(
         generator, discriminator, accl_weight=config.accl_weight, autocast=autocast, lr=config.lr
     )
+
+
+def use_plain_layers(network: nn.Module) -> None:
+    """PyTorch's own layers in the place of the harness's, with the same weights."""
+    for module in network.modules():
+        if isinstance(module, DownConv | ScoreConv | UpConv):
+            module.__class__ = type(module).__base__
 
 
 def compare(trainer: Trainer, plain: PlainStep, example, tolerance: float) -> float:
@@ -177,10 +238,14 @@ def compare(trainer: Trainer, plain: PlainStep, example, tolerance: float) -> fl
         (flat_gradients(trainer.state.generator), flat_gradients(plain.generator)),
         (flat_gradients(trainer.state.discriminator), plain_d[0]),
     ]
-    deviation = max(((a - b).norm() / b.norm()).item() for a, b in pairs)
+    deviation = max(relative_difference(a, b) for a, b in pairs)
     if not deviation <= tolerance:
         raise SystemExit(f"results differ: gradients deviate by {deviation:.1e}")
     return deviation
+
+
+def relative_difference(a: torch.Tensor, b: torch.Tensor) -> float:
+    return ((a - b).norm() / b.norm()).item()
 
 
 def flat_gradients(network: nn.Module) -> torch.Tensor:
@@ -270,6 +335,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--backend", choices=["fused", "reference"], default="fused")
     parser.add_argument("--crf", action="store_true")
+    parser.add_argument("--accl-crf", action="store_true")
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--bound", action="store_true")
     parser.add_argument("--out", type=Path)

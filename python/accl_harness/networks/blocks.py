@@ -25,8 +25,9 @@ class DownConv(nn.Conv2d):
         height, width = height // 2, width // 2
         if not _as_product(x, batch * height * width):
             return super().forward(x)
-        patches = F.unfold(x, 4, stride=2, padding=1).transpose(0, 1).flatten(1)
-        y = (self.weight.flatten(1) @ patches).view(-1, batch, height, width).transpose(0, 1)
+        patches = F.unfold(x, 4, stride=2, padding=1).transpose(1, 2).flatten(0, 1)
+        y = patches @ self.weight.flatten(1).t()
+        y = y.view(batch, height, width, -1).permute(0, 3, 1, 2).contiguous()
         return y if self.bias is None else y + self.bias.view(-1, 1, 1)
 
 
@@ -40,12 +41,12 @@ class UpConv(nn.ConvTranspose2d):
         batch, _, height, width = x.shape
         if not _as_product(x, batch * height * width, self.out_channels == 1):
             return super().forward(x)
-        weight = self.weight.flatten(1).t()
+        weight = self.weight.flatten(1)
         if self.out_channels == 1:  # reads x as it lies
-            patches = torch.bmm(weight.expand(batch, -1, -1), x.flatten(2))
+            patches = torch.bmm(weight.t().expand(batch, -1, -1), x.flatten(2))
         else:  # reads the weights once
-            patches = weight @ x.transpose(0, 1).flatten(1)
-            patches = patches.view(-1, batch, height * width).transpose(0, 1)
+            patches = x.flatten(2).transpose(1, 2).flatten(0, 1) @ weight
+            patches = patches.view(batch, height * width, -1).transpose(1, 2)
         y = F.fold(patches, (2 * height, 2 * width), 4, stride=2, padding=1)
         return y if self.bias is None else y + self.bias.view(-1, 1, 1)
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 from rich import progress
 from rich.console import Console
 
 from ..config import TrainConfig
 from .curves import Row
+
+WARM_UP, TIMED = 3, 10
+"""Steps before the clock starts (they load code and fill caches), and steps that are timed."""
 
 
 class Progress:
@@ -22,6 +27,8 @@ class Progress:
         self.config = config
         self.steps = steps
         self.console = Console(stderr=True, quiet=not visible)
+        self._steps_left = self._seen = 0
+        self._since = 0.0
         self._bar = None
         if visible and self.console.is_terminal:
             self._bar = progress.Progress(
@@ -46,6 +53,7 @@ class Progress:
 
     def start(self, epoch: int) -> None:
         """Begin after ``epoch`` epochs that are done already."""
+        self._steps_left = (self.config.epochs - epoch) * self.steps
         if self._bar is not None:
             epochs = self.config.epochs
             self._task = self._bar.add_task(
@@ -59,9 +67,19 @@ class Progress:
             self.say(f"goes on after epoch {epoch}")
 
     def step(self) -> None:
-        """Count a step."""
+        """Count a step; after a few of them say how long the whole training will take."""
         if self._bar is not None:
             self._bar.advance(self._task)
+        self._seen += 1
+        if self._seen == WARM_UP:
+            self._since = time.perf_counter()
+        elif self._seen == WARM_UP + TIMED:
+            each = (time.perf_counter() - self._since) / TIMED
+            left = self._steps_left - self._seen
+            if left > 0:
+                self.say(
+                    f"about {_duration(left * each)} to go: {left} steps of {1e3 * each:.0f} ms"
+                )
 
     def epoch(self, row: Row) -> None:
         """Show an epoch's figures: always on a terminal, about 20 times a run in a log."""
@@ -79,6 +97,16 @@ class Progress:
     def warn(self, text: str) -> None:
         """Print a warning."""
         self.say(f"warning: {text}")
+
+
+def _duration(seconds: float) -> str:
+    """In words, as exact as an estimate can be."""
+    if seconds < 60:
+        return "a minute" if seconds > 30 else "half a minute"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} minute{'s' if minutes > 1 else ''}"
+    return f"{minutes / 60:.1f} hours"
 
 
 def _figures(row: Row) -> str:
