@@ -89,7 +89,8 @@ def test_scribbles_that_hold_another_index(data, tmp_path, capsys):
     assert said(capsys, *train(other)) == (
         f"{other}/train/weak/{NAMES[2]}.png: with --classes 4 weak labels hold class indices 0 "
         "(background) to 3 and 255 (unlabelled), this file holds 0, 1, 2, 3, 4; --ignore-index "
-        "names another value of unlabelled pixels"
+        "names another value of unlabelled pixels, --weak.codes ilastik is for 0 not marked, 1 "
+        "background, 2 the first class"
     )
     assert said(capsys, *train(other, "--ignore-index", 3)) == (
         "weak.unlabelled (--ignore-index) is 3, which is a class of 4; files that leave the "

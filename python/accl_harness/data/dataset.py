@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from .formats import ImageFile, read_image
-from .labels import MaskReader, check_marked, tell_unmasked, weak_values
+from .labels import MaskReader, tell_unmasked
 from .options import Slices, WeakOptions
 from .pairing import (
     Guesses,
@@ -32,6 +32,7 @@ from .pairing import (
 )
 from .pixels import resize_image, resize_mask, resize_weak, to_unit_range
 from .weak import count_labelled, weaken
+from .weak_files import check_marked, weak_values
 
 
 @dataclass(frozen=True)
@@ -241,7 +242,10 @@ def _labels_to_read(
     weak: WeakOptions | None, folder: Path, images: dict[str, Path], suffix: str
 ) -> dict[str, Path] | None:
     """The weak label files of the images; None where labels are made, or none are wanted."""
-    if weak is None or weak.strategy not in ("auto", "scribble"):
+    if weak is None:
+        return None
+    if weak.strategy not in ("auto", "scribble"):
+        _refuse_idle(weak, folder, read=False)
         return None
     paths = partners(images, folder, "weak label", suffix)
     _refuse_idle(weak, folder, read=paths is not None)
@@ -273,15 +277,15 @@ def _refuse_idle(weak: WeakOptions, folder: Path, read: bool) -> None:
         "jitter",
         "seed",
     )
-    for name in making if read else ("foreground", "background", "unlabelled"):
-        if getattr(weak, name) == getattr(WeakOptions, name):
-            continue
-        if read:
-            raise UserError(
-                f"{folder}: labels lie here already, weak.{name} would not touch them; "
-                "take the folder away or name a strategy (weak.strategy erosion)"
-            )
-        raise UserError(f"{folder}: no such folder; weak.{name} is about the labels in it")
+    changed = [name for name in making if getattr(weak, name) != getattr(WeakOptions, name)]
+    if read and changed:
+        raise UserError(
+            f"{folder}: labels lie here already, weak.{changed[0]} would not touch them; "
+            "take the folder away or name a strategy (weak.strategy erosion)"
+        )
+    if not read and weak.codes_given:
+        why = f"strategy {weak.strategy} does not read it" if folder.exists() else "no such folder"
+        raise UserError(f"{folder}: {why}; weak.{weak.codes_given[0]} is about the labels in it")
 
 
 def load_images(

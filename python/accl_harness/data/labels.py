@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import HarnessWarning, UserError
 from .formats import ImageFile
-from .options import UNLABELLED, WeakOptions, check_reading
+from .options import check_reading
 from .pictures import values_of
 
 Decode = Callable[[np.ndarray], "np.ndarray | None"]
@@ -231,55 +231,6 @@ class MaskReader:
             some_object(self._values, self.value, folder, self._last)
 
 
-def weak_values(file: ImageFile, options: WeakOptions, classes: int | None = None) -> np.ndarray:
-    """Weak label file to uint8 {0 background, 1 foreground, 255 unlabelled}.
-
-    With ``classes`` to class indices and 255. The options say which values stand for them.
-
-    Raises:
-        UserError: any other value.
-    """
-    codes = _class_codes(options, classes) if classes is not None else _binary_codes(options)
-
-    def decode(array: np.ndarray) -> np.ndarray | None:
-        values = values_of(array)
-        if not np.isin(values, list(codes)).all():
-            return None
-        labels = np.full(array.shape, UNLABELLED, np.uint8)
-        for value, label in codes.items():
-            labels[array == value] = label
-        return labels
-
-    labels = class_indices(file, decode)
-    if labels is not None:
-        return labels
-    if classes is not None:
-        raise UserError(
-            f"{file.path}: with --classes {classes} weak labels hold class indices 0 (background) "
-            f"to {classes - 1} and {options.unlabelled} (unlabelled), this file holds "
-            f"{describe(file)}; --ignore-index names another value of unlabelled pixels"
-        )
-    background = ", ".join(map(str, options.background_values)) or "no value"
-    raise UserError(
-        f"{file.path}: weak labels hold {background} (background), {options.foreground} "
-        f"(foreground) and {options.unlabelled} (unlabelled), this file holds "
-        f"{describe(file)}; weak.background, weak.foreground and weak.unlabelled name others; "
-        "for several classes give --classes N"
-    )
-
-
-def _binary_codes(options: WeakOptions) -> dict[int, int]:
-    return {
-        **dict.fromkeys(options.background_values, 0),
-        options.foreground: 1,
-        options.unlabelled: UNLABELLED,
-    }
-
-
-def _class_codes(options: WeakOptions, classes: int) -> dict[int, int]:
-    return {**{index: index for index in range(classes)}, options.unlabelled: UNLABELLED}
-
-
 def one_object_value(found: dict[float, Path]) -> None:
     """Refuse files of different object values: they are parts of one multi-class label set.
 
@@ -307,53 +258,6 @@ def some_object(found: dict[float, Path], value: int | None, folder: Path, file:
         raise UserError(
             f"{folder}: no mask holds the value {value} that --mask-value names; "
             f"{file.path.name} holds {describe(file)}"
-        )
-
-
-def check_marked(
-    labels: Sequence[np.ndarray],
-    folder: Path,
-    options: WeakOptions,
-    classes: int | None = None,
-    made: bool = False,
-) -> None:
-    """Look that the weak labels of a training set mark every object class somewhere.
-
-    With several classes a warning tells if a folder of labels leaves the background unmarked.
-
-    Args:
-        labels: of all images.
-        folder: they were read from, or made from the masks in it.
-        options: how they were read or made.
-        classes: number of classes of class indices; None: one object.
-        made: the labels were made from the masks in ``folder``, which hold no background label.
-
-    Raises:
-        UserError: a class without a label, since nothing could teach that class.
-    """
-    marked = set().union(*(values_of(label).tolist() for label in labels)) - {UNLABELLED}
-    missing = [index for index in range(1, classes or 2) if index not in marked]
-    if classes is None and missing and not made:
-        raise UserError(
-            f"{folder}: no pixel holds the foreground's value {options.foreground}; "
-            "for files of 0 and 255 that mark the foreground alone give weak.foreground 255 "
-            "and weak.unlabelled 0"
-        )
-    if classes is None:
-        return
-    if missing:
-        held = ", ".join(map(str, sorted(marked))) or "none"
-        raise UserError(
-            f"{folder}: no {'mask' if made else 'label'} of the training images holds class "
-            f"{missing[0]} of --classes {classes} (classes there: {held}), so nothing would teach "
-            "it; give the number of classes that there are, or images that show it"
-        )
-    if 0 not in marked and not made:
-        warnings.warn(
-            f"{folder}: no label marks the background (class 0): the labels alone would let the "
-            "objects fill the image; mark some of it",
-            HarnessWarning,
-            stacklevel=2,
         )
 
 

@@ -20,6 +20,8 @@ ReferenceKind = Literal["own_weak", "unpaired", "paired", "folder", "augmented",
 Slices = Literal["auto", "first", "last"]
 """Axis of a volume's slices in its file; auto: by format, shape and spacing."""
 
+Codes = Literal["values", "ilastik", "full"]
+
 Strategy = Literal["auto", "erosion", "disc", "centroid_disc", "box", "skeleton", "scribble"]
 
 
@@ -75,6 +77,12 @@ class WeakOptions:
     """This share of each skeleton is drawn."""
     jitter: float = 0.3
     """The lines leave the skeletons by at most this share of the way to the outline."""
+    codes: Codes = "values"
+    """What the values in the files of weak/ stand for. values: what foreground, background and
+    unlabelled say; files without an unlabelled pixel are refused, because 0 may mean not marked, as
+    it does in ilastik, napari, 3D Slicer and ITK-SNAP. ilastik: 0 not marked, 1 background, 2 the
+    object (with classes, label k is class k - 1). full: as values, and files may be labelled
+    throughout."""
     foreground: int = 1
     """Foreground pixels have this value in the files of weak/."""
     background: int | tuple[int, ...] | None = None
@@ -97,7 +105,7 @@ class WeakOptions:
             UserError: naming the option.
         """
         for name in ("foreground", "background"):
-            if getattr(self, name) != getattr(WeakOptions, name):
+            if name in self.codes_given:
                 raise UserError(
                     f"weak.{name} is the code of one object; with classes the files in weak/ hold "
                     "class indices"
@@ -119,6 +127,7 @@ class WeakOptions:
         known = get_args(Strategy)
         if self.strategy not in known:
             raise UserError(f"weak.strategy: wanted one of {', '.join(known)}, got {self.strategy}")
+        self._check_codes()
         if self.iterations < 0 or self.radius < 0 or self.margin < 0:
             raise UserError("weak.iterations, weak.radius and weak.margin cannot be negative")
         if self.ratio is not None and not 0 < self.ratio <= 1:
@@ -135,6 +144,17 @@ class WeakOptions:
             raise UserError(f"weak.seed: wanted 0 or more, got {self.seed}")
         if self.keep_topology and self.strategy not in ("auto", "erosion"):
             raise UserError("weak.keep_topology goes with strategy erosion alone")
+
+    def _check_codes(self) -> None:
+        known = get_args(Codes)
+        if self.codes not in known:
+            raise UserError(f"weak.codes: wanted one of {', '.join(known)}, got {self.codes}")
+        named = [name for name in self.codes_given if name != "codes"]
+        if self.codes == "ilastik" and named:
+            raise UserError(
+                f"weak.codes ilastik is 0 not marked, 1 background, 2 the object; weak.{named[0]} "
+                "would say something else, leave one of the two out"
+            )
         if self.foreground == self.unlabelled:
             raise UserError(
                 f"weak.foreground and weak.unlabelled are both {self.foreground}; "
@@ -143,6 +163,12 @@ class WeakOptions:
         for value in {self.foreground, self.unlabelled} & set(self.background_values):
             other = "foreground" if value == self.foreground else "unlabelled"
             raise UserError(f"weak.background and weak.{other} are both {value}")
+
+    @property
+    def codes_given(self) -> list[str]:
+        """The options of reading files in weak/ that are not as by default."""
+        names = ("codes", "foreground", "background", "unlabelled")
+        return [name for name in names if getattr(self, name) != getattr(WeakOptions, name)]
 
     @property
     def background_values(self) -> tuple[int, ...]:

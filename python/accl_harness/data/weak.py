@@ -117,6 +117,11 @@ def write_weak_labels(
     Raises:
         UserError: ``out`` holds files already, or masks or options that cannot be.
     """
+    if options is not None and options.codes_given:
+        raise UserError(
+            f"weak.{options.codes_given[0]} is about labels that a training reads; here masks are "
+            "read, in which --mask-value or --mask-threshold chooses the object"
+        )
     paths = list_files(masks, "masks")
     refuse_full(out)
     guesses = Guesses()

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from accl_harness.data.dataset import load_split
 from accl_harness.data.formats import ImageFile, read_image, write_labels, write_mask
-from accl_harness.data.labels import binary_mask, number, weak_values
+from accl_harness.data.labels import binary_mask, number
 from accl_harness.data.options import WeakOptions
 from accl_harness.data.references import make_bank, read_masks, write_references
 from accl_harness.data.weak import write_weak_labels
+from accl_harness.data.weak_files import weak_values
 from accl_harness.errors import UserError
 
 CLASSES = np.zeros((16, 16), np.uint8)

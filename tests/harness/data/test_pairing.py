@@ -78,7 +78,7 @@ def test_names_in_two_forms_of_unicode_are_one(tmp_path, forms):
     image, mask = (f"caf{form}_1" for form in forms)
     pair(tmp_path, image, mask)
     write_labels(tmp_path / f"train/weak/{mask}.png", MASK)
-    data = load(tmp_path, weak=WeakOptions(), patients=f"caf{forms[1]}")
+    data = load(tmp_path, weak=WeakOptions(codes="full"), patients=f"caf{forms[1]}")
     assert data.names == [unicodedata.normalize("NFC", image)]
     assert data.groups == [f"caf{E_ACUTE[0]}"]
     assert data.masks.sum() == MASK.sum()
@@ -122,7 +122,8 @@ def test_mask_suffix(tmp_path):
     assert data.names == ["a", "b"]
     write_labels(tmp_path / "train/weak/a_mask.png", MASK)
     write_labels(tmp_path / "train/weak/b.png", MASK)
-    assert load(tmp_path, mask_suffix="_mask", weak=WeakOptions()).annotation()["pixels"] == 512
+    full = WeakOptions(codes="full")
+    assert load(tmp_path, mask_suffix="_mask", weak=full).annotation()["pixels"] == 512
     write_mask(tmp_path / "train/masks/a.png", MASK)
     with pytest.raises(UserError, match=r"a_mask\.png and a\.png belong to one image"):
         load(tmp_path, mask_suffix="_mask")

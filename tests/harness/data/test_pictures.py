@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tifffile
 from accl_harness.data.formats import read_image
-from accl_harness.data.labels import weak_values
 from accl_harness.data.options import WeakOptions
+from accl_harness.data.weak_files import weak_values
 from accl_harness.errors import UserError
 from label_pictures import MASK, mask_of, painted, png
 from PIL import Image

@@ -1,0 +1,152 @@
+"""The files in weak/: which value stands for what, and whether they can teach every class."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import HarnessWarning, UserError
+from .formats import ImageFile
+from .labels import class_indices, describe
+from .options import UNLABELLED, WeakOptions
+from .pictures import values_of
+
+
+def weak_values(file: ImageFile, options: WeakOptions, classes: int | None = None) -> np.ndarray:
+    """Weak label file to uint8 {0 background, 1 foreground, 255 unlabelled}.
+
+    With ``classes`` to class indices and 255. The options say which values stand for them.
+
+    Raises:
+        UserError: any other value.
+    """
+    codes = label_codes(options, classes)
+
+    def decode(array: np.ndarray) -> np.ndarray | None:
+        values = values_of(array)
+        if not np.isin(values, list(codes)).all():
+            return None
+        labels = np.full(array.shape, UNLABELLED, np.uint8)
+        for value, label in codes.items():
+            labels[array == value] = label
+        return labels
+
+    labels = class_indices(file, decode)
+    if labels is not None:
+        _refuse_full(file, labels, options)
+        return labels
+    if options.codes == "ilastik":
+        raise UserError(
+            f"{file.path}: with weak.codes ilastik weak labels hold 0 (not marked), 1 (background) "
+            f"to {len(codes) - 1}, this file holds {describe(file)}"
+            + ("; for several classes give --classes N" if classes is None else "")
+        )
+    if classes is not None:
+        raise UserError(
+            f"{file.path}: with --classes {classes} weak labels hold class indices 0 (background) "
+            f"to {classes - 1} and {options.unlabelled} (unlabelled), this file holds "
+            f"{describe(file)}; --ignore-index names another value of unlabelled pixels, "
+            "--weak.codes ilastik is for 0 not marked, 1 background, 2 the first class"
+        )
+    background = ", ".join(map(str, options.background_values)) or "no value"
+    raise UserError(
+        f"{file.path}: weak labels hold {background} (background), {options.foreground} "
+        f"(foreground) and {options.unlabelled} (unlabelled), this file holds "
+        f"{describe(file)}; weak.background, weak.foreground and weak.unlabelled name others, "
+        "weak.codes ilastik is 0 not marked, 1 background, 2 the object; for several classes give "
+        "--classes N"
+    )
+
+
+def label_codes(options: WeakOptions, classes: int | None) -> dict[int, int]:
+    """What the values of a weak label file stand for: value -> class index or 255.
+
+    Args:
+        options: how weak labels are read.
+        classes: number of classes; None: one object, whose index is 1.
+    """
+    if options.codes == "ilastik":
+        return {0: UNLABELLED, **{index + 1: index for index in range(classes or 2)}}
+    if classes is not None:
+        return {**{index: index for index in range(classes)}, options.unlabelled: UNLABELLED}
+    return {
+        **dict.fromkeys(options.background_values, 0),
+        options.foreground: 1,
+        options.unlabelled: UNLABELLED,
+    }
+
+
+def _refuse_full(file: ImageFile, labels: np.ndarray, options: WeakOptions) -> None:
+    """Refuse strokes on 0 where nobody said that 0 is the background.
+
+    Tools whose 0 means "not marked" write them, and read as they are they would say that the
+    object is the strokes alone.
+    """
+    if (
+        options.codes != "values"
+        or options.background is not None
+        or 0
+        in (
+            options.unlabelled,
+            options.foreground,
+        )
+    ):
+        return
+    found = set(values_of(labels).tolist())
+    if 0 in found and len(found) > 1 and UNLABELLED not in found:
+        raise UserError(
+            f"{file.path}: every pixel is labelled ({describe(file)}; no {options.unlabelled} "
+            "for unlabelled). If 0 means not marked, as in ilastik, napari, 3D Slicer and "
+            "ITK-SNAP, give --weak.unlabelled 0 (or --weak.codes ilastik where 1 is the "
+            "background and 2 the object); if these are full masks, give --weak.codes full"
+        )
+
+
+def check_marked(
+    labels: Sequence[np.ndarray],
+    folder: Path,
+    options: WeakOptions,
+    classes: int | None = None,
+    made: bool = False,
+) -> None:
+    """Look that the weak labels of a training set mark every object class somewhere.
+
+    With several classes a warning tells if a folder of labels leaves the background unmarked.
+
+    Args:
+        labels: of all images.
+        folder: they were read from, or made from the masks in it.
+        options: how they were read or made.
+        classes: number of classes of class indices; None: one object.
+        made: the labels were made from the masks in ``folder``, which hold no background label.
+
+    Raises:
+        UserError: a class without a label, since nothing could teach that class.
+    """
+    marked = set().union(*(values_of(label).tolist() for label in labels)) - {UNLABELLED}
+    missing = [index for index in range(1, classes or 2) if index not in marked]
+    if classes is None and missing and not made:
+        raise UserError(
+            f"{folder}: no pixel holds the foreground's value {options.foreground}; "
+            "for files of 0 and 255 that mark the foreground alone give weak.foreground 255 "
+            "and weak.unlabelled 0"
+        )
+    if classes is None:
+        return
+    if missing:
+        held = ", ".join(map(str, sorted(marked))) or "none"
+        raise UserError(
+            f"{folder}: no {'mask' if made else 'label'} of the training images holds class "
+            f"{missing[0]} of --classes {classes} (classes there: {held}), so nothing would teach "
+            "it; give the number of classes that there are, or images that show it"
+        )
+    if 0 not in marked and not made:
+        warnings.warn(
+            f"{folder}: no label marks the background (class 0): the labels alone would let the "
+            "objects fill the image; mark some of it",
+            HarnessWarning,
+            stacklevel=2,
+        )
