@@ -32,7 +32,7 @@ from .pairing import (
 )
 from .pixels import resize_image, resize_mask, resize_weak, to_unit_range
 from .weak import count_labelled, weaken
-from .weak_files import check_marked, weak_values
+from .weak_files import WeakReader, check_marked
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def load_split(
 
     parts = _Parts(size=size, slices=slices, classes=classes)
     guesses = Guesses()
-    full_weak: list[np.ndarray] = []
+    weak_reader, full_weak = WeakReader(weak, classes), []
     for stem in list(image_paths)[:limit]:
         image = guesses.note(read_image(image_paths[stem], slices=slices))
         volume = patient(stem, volumes or patients, "volumes" if volumes else "patients")
@@ -217,7 +217,7 @@ def load_split(
             mask = reader.read(file)
         if weak_paths is not None:
             weak_file = guesses.note(read_partner(weak_paths[stem], "weak", image, slices))
-            full_weak += list(_planes(weak_values(weak_file, weak, classes)))
+            full_weak += list(_planes(weak_reader.read(weak_file)))
         parts.add(stem, groups, image, mask)
     guesses.tell()
     reader.check(folder / masks)
@@ -227,6 +227,7 @@ def load_split(
     if weak is None:
         return dataset
     if weak_paths is not None:
+        weak_reader.check()
         check_marked(full_weak, folder / "weak", weak, classes)
         if dataset.masks is not None:
             tell_unmasked(dataset.full_masks, folder / masks, classes)

@@ -15,6 +15,52 @@ from .options import UNLABELLED, WeakOptions
 from .pictures import values_of
 
 
+class WeakReader:
+    """Reads the files of one folder of weak labels, and judges them together.
+
+    Args:
+        options: which values stand for what.
+        classes: number of classes of class indices; None: one object.
+    """
+
+    def __init__(self, options: WeakOptions, classes: int | None = None):
+        self.options, self.classes = options, classes
+        self._full: str | None = None  # the first file without an unlabelled pixel, in words
+        self._open = False  # some file has one
+
+    def read(self, file: ImageFile) -> np.ndarray:
+        """The labels of ``file``, see :func:`weak_values`."""
+        labels = weak_values(file, self.options, self.classes)
+        found = set(values_of(labels).tolist())
+        if UNLABELLED in found:
+            self._open = True
+        elif self._full is None and 0 in found and len(found) > 1:
+            self._full = f"{file.path}: every pixel is labelled ({describe(file)}"
+        return labels
+
+    def check(self) -> None:
+        """Refuse strokes on 0 where nothing says that 0 is the background.
+
+        Tools whose 0 means "not marked" write them. Read as they are, they would say that the
+        object is the strokes alone. A folder in which another file has unlabelled pixels knows
+        the code for these, so its full files are masks of whole images.
+
+        Raises:
+            UserError: naming the first such file and what to say of it.
+        """
+        options = self.options
+        said = options.codes != "values" or options.background is not None
+        said = said or 0 in (options.unlabelled, options.foreground)
+        if self._full is None or self._open or said:
+            return
+        raise UserError(
+            f"{self._full}; no {options.unlabelled} for unlabelled). If 0 means not marked, as in "
+            "ilastik, napari, 3D Slicer and ITK-SNAP, give --weak.unlabelled 0 (or --weak.codes "
+            "ilastik where 1 is the background and 2 the object); if these are full masks, give "
+            "--weak.codes full"
+        )
+
+
 def weak_values(file: ImageFile, options: WeakOptions, classes: int | None = None) -> np.ndarray:
     """Weak label file to uint8 {0 background, 1 foreground, 255 unlabelled}.
 
@@ -36,7 +82,6 @@ def weak_values(file: ImageFile, options: WeakOptions, classes: int | None = Non
 
     labels = class_indices(file, decode)
     if labels is not None:
-        _refuse_full(file, labels, options)
         return labels
     if options.codes == "ilastik":
         raise UserError(
@@ -77,32 +122,6 @@ def label_codes(options: WeakOptions, classes: int | None) -> dict[int, int]:
         options.foreground: 1,
         options.unlabelled: UNLABELLED,
     }
-
-
-def _refuse_full(file: ImageFile, labels: np.ndarray, options: WeakOptions) -> None:
-    """Refuse strokes on 0 where nobody said that 0 is the background.
-
-    Tools whose 0 means "not marked" write them, and read as they are they would say that the
-    object is the strokes alone.
-    """
-    if (
-        options.codes != "values"
-        or options.background is not None
-        or 0
-        in (
-            options.unlabelled,
-            options.foreground,
-        )
-    ):
-        return
-    found = set(values_of(labels).tolist())
-    if 0 in found and len(found) > 1 and UNLABELLED not in found:
-        raise UserError(
-            f"{file.path}: every pixel is labelled ({describe(file)}; no {options.unlabelled} "
-            "for unlabelled). If 0 means not marked, as in ilastik, napari, 3D Slicer and "
-            "ITK-SNAP, give --weak.unlabelled 0 (or --weak.codes ilastik where 1 is the "
-            "background and 2 the object); if these are full masks, give --weak.codes full"
-        )
 
 
 def check_marked(

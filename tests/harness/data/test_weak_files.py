@@ -9,7 +9,7 @@ from accl_harness.cli import main
 from accl_harness.data.dataset import load_split
 from accl_harness.data.formats import ImageFile, read_image, write_labels
 from accl_harness.data.options import WeakOptions
-from accl_harness.data.weak_files import weak_values
+from accl_harness.data.weak_files import WeakReader
 from accl_harness.errors import UserError
 from small_runs import phantom_folder
 
@@ -50,9 +50,12 @@ def said(capsys, *words):
     return line.removeprefix("accl: ")
 
 
-def weak(array, classes=None, **options):
-    file = ImageFile("w.npy", np.asarray(array), role="weak")
-    return weak_values(file, WeakOptions(**options), classes).tolist()
+def weak(*arrays, classes=None, **options):
+    """The labels of a folder of these files; of the first one, where there are several."""
+    reader = WeakReader(WeakOptions(**options), classes)
+    labels = [reader.read(ImageFile("w.npy", np.asarray(a), role="weak")) for a in arrays]
+    reader.check()
+    return labels[0].tolist()
 
 
 def test_codes_of_ilastik():
@@ -73,13 +76,15 @@ def test_codes_of_ilastik():
 def test_labels_without_an_unlabelled_pixel(classes):
     words = r"w\.npy: every pixel is labelled \(0, 1; no 255 .*--weak\.unlabelled 0 .*codes full"
     with pytest.raises(UserError, match=words):
-        weak([[0, 1, 1]], classes)
-    assert weak([[0, 1, 1]], classes, codes="full") == [[0, 1, 1]]
-    assert weak([[0, 1, 1]], classes, unlabelled=0) == [[255, 1, 1]]
+        weak([[0, 1, 1]], classes=classes)
+    assert weak([[0, 1, 1]], classes=classes, codes="full") == [[0, 1, 1]]
+    assert weak([[0, 1, 1]], classes=classes, unlabelled=0) == [[255, 1, 1]]
+    # A whole mask beside a file that knows the code of unlabelled pixels is meant as one.
+    assert weak([[0, 1, 1]], [[1, 255]], classes=classes) == [[0, 1, 1]]
     # An image without the object, one that is the object, and a volume with an open pixel.
-    assert weak([[0, 0]], classes) == [[0, 0]]
-    assert weak([[1, 1]], classes) == [[1, 1]]
-    assert weak([[[0, 1], [0, 255]]], classes) == [[[0, 1], [0, 255]]]
+    assert weak([[0, 0]], classes=classes) == [[0, 0]]
+    assert weak([[1, 1]], classes=classes) == [[1, 1]]
+    assert weak([[[0, 1], [0, 255]]], classes=classes) == [[[0, 1], [0, 255]]]
 
 
 def test_a_named_background_is_taken_at_its_word():
