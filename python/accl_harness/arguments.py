@@ -69,6 +69,14 @@ def _slices_argument(parser: Any, default: str | None) -> None:
     )
 
 
+def imported(parser: Any, words: Sequence[str]) -> None:
+    from .annotations.options import ImportOptions
+
+    parser.add_argument("labels", type=str, help="A label file, or a folder of them, is read.")
+    parser.add_argument("out", type=str, help="The data set is in this folder, or will be.")
+    parser.add_class_arguments(ImportOptions, None)
+
+
 def weaken(parser: Any, words: Sequence[str]) -> None:
     from .data.options import WeakOptions
 

@@ -14,6 +14,7 @@ from .options import (
     config_of,
     config_switches,
     fields_of,
+    import_switches,
     mask_bank_switches,
     weak_switches,
 )
@@ -57,6 +58,30 @@ def _phantom(options: Any) -> None:
         classes=options.classes,
     )
     _say(f"{options.n_train} training and {options.n_test} test images in {out}")
+
+
+def _import(options: Any) -> None:
+    from .annotations.importing import import_labels
+    from .annotations.options import ImportOptions
+
+    how = ImportOptions(**fields_of(ImportOptions, options))
+    report = import_labels(options.labels, options.out, how)
+    files = len(report["files"])
+    _say(f"{report['tool']}: {files} image{'s' * (files != 1)}, labels in {report['folder']}")
+    for name, entry in report["classes"].items():
+        share = 100 * entry["pixels"] / report["pixels"]
+        _say(
+            f"{entry['index']} {name}: {entry['pixels']} pixels ({share:.3f} %) of "
+            f"{entry['shapes']} marks in {entry['files']} images"
+        )
+    for key, text in (("unmarked", "without a mark"), ("left_out", "left out, without labels")):
+        if report[key]:
+            more = f" and {len(report[key]) - 5} more" if len(report[key]) > 5 else ""
+            _say(f"{text}: {', '.join(report[key][:5])}{more}")
+    if how.to == "weak":
+        _say("what is not marked is unlabelled (255); --to masks makes it background")
+    else:
+        _say("what is not marked is background (0)")
 
 
 def _weaken(options: Any) -> None:
@@ -217,6 +242,13 @@ COMMANDS: dict[str, Command] = {
         "accl phantom data --n-train 8 --n-test 4 --shape disc --size 64 --seed 0",
         arguments.phantom,
         _phantom,
+    ),
+    "import": Command(
+        "read what LabelMe, COCO, CVAT, ITK-SNAP, 3D Slicer, napari, Fiji or QuPath wrote",
+        "accl import data/train/masks painted --images data/train/images --to masks",
+        arguments.imported,
+        _import,
+        import_switches,
     ),
     "weaken": Command(
         "make weak labels from masks; reports pixels and ratio",

@@ -175,6 +175,13 @@ def weak_switches() -> set[str]:
     return switches_of(WeakOptions)
 
 
+def import_switches() -> set[str]:
+    """The on-off options of ``accl import``."""
+    from .annotations.options import ImportOptions
+
+    return switches_of(ImportOptions)
+
+
 def mask_bank_switches() -> set[str]:
     """The on-off options of the masks made from painted ones."""
     from .data.options import MaskBankOptions

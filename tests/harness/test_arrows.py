@@ -12,6 +12,7 @@ import accl_harness
 ROOT = Path(accl_harness.__file__).parent
 ORDER = (
     *("errors", "versions", "plotting", "storage", "classes", "methods", "data"),
+    "annotations",
     *("defaults", "option_groups", "config", "config_file", "networks"),
     *("run", "training", "evaluation", "report", "experiments"),
     *("info", "bench", "verify", "options", "arguments", "commands", "cli", "__main__"),
@@ -25,6 +26,7 @@ LATE = {
     "h5py",
     "nibabel",
     "SimpleITK",
+    "pycocotools",
     "optuna",
     "torch.utils.tensorboard",
 }

@@ -63,7 +63,7 @@ def test_overview_names_every_command(capsys):
 
 def test_the_commands_are_those_of_the_specification():
     assert list(COMMANDS) == [
-        *("phantom", "weaken", "references", "train", "evaluate", "predict"),
+        *("phantom", "import", "weaken", "references", "train", "evaluate", "predict"),
         *("compare", "sweep", "verify", "bench", "info"),
     ]
 
@@ -120,7 +120,7 @@ def test_module_runs_as_the_command():
         [sys.executable, "-m", "accl_harness", "nothing"], capture_output=True, text=True
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("accl: no command 'nothing'; there are phantom, weaken,")
+    assert done.stderr.startswith("accl: no command 'nothing'; there are phantom, import,")
     assert done.stdout == ""
 
 
