@@ -185,6 +185,7 @@ def test_without_tensorboard_there_are_no_event_files_unless_they_are_asked_for(
     ],
     ids=["notebook", "slurm", "ascii-locale"],
 )
+@pytest.mark.slow
 def test_a_training_comes_to_its_end(tmp_path, environment):
     root = write_phantom(tmp_path / "grün", n_train=2, n_test=2, size=32)
     for path in sorted(p for p in root.glob("t*/*/*") if p.is_file()):

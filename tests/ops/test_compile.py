@@ -181,7 +181,11 @@ def test_second_derivatives_through_aot_are_refused_not_wrong():
 
 @pytest.mark.parametrize(
     ("backend", "forward"),
-    [("eager", "eager"), ("aot_eager", "eager"), ("aot_eager", "compiled")],
+    [
+        ("eager", "eager"),
+        pytest.param("aot_eager", "eager", marks=pytest.mark.slow),
+        pytest.param("aot_eager", "compiled", marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize(**cases(FEW))
 def test_compiled_autograd(case, backend, forward):

@@ -160,6 +160,7 @@ def test_options_of_no_line(options, words):
         WeakOptions("skeleton", **options)
 
 
+@pytest.mark.slow
 def test_as_many_pixels_as_experts_draw(real_data: Path):
     """ACDC's scribbles by experts: about 1 % of the pixels."""
     folder = real_data / "acdc_scribbles/train"
