@@ -276,6 +276,7 @@ def _refuse_idle(weak: WeakOptions, folder: Path, read: bool) -> None:
         "margin",
         "stroke",
         "jitter",
+        "wrong",
         "seed",
     )
     changed = [name for name in making if getattr(weak, name) != getattr(WeakOptions, name)]

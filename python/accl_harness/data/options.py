@@ -77,6 +77,9 @@ class WeakOptions:
     """This share of each skeleton is drawn."""
     jitter: float = 0.3
     """The lines leave the skeletons by at most this share of the way to the outline."""
+    wrong: float = 0.0
+    """This share of the labelled pixels is wrong: strokes that cross a border, marks on the wrong
+    thing. For experiments on how much a training bears."""
     codes: Codes = "values"
     """What the values in the files of weak/ stand for. values: what foreground, background and
     unlabelled say; files without an unlabelled pixel are refused, because 0 may mean not marked, as
@@ -91,7 +94,7 @@ class WeakOptions:
     unlabelled: int = UNLABELLED
     """Unlabelled pixels have this value in the files of weak/; 0 for foreground-only files."""
     seed: int = 0
-    """The random discs start from this seed."""
+    """Random discs and wrong marks start from this seed."""
 
     def __post_init__(self) -> None:
         if isinstance(self.background, list):  # as YAML has it
@@ -134,6 +137,8 @@ class WeakOptions:
             raise UserError(f"weak.ratio: wanted a fraction above 0, at most 1, got {self.ratio}")
         if not 0 < self.stroke <= 1:
             raise UserError(f"weak.stroke: wanted a share above 0, at most 1, got {self.stroke}")
+        if not 0 <= self.wrong < 1:
+            raise UserError(f"weak.wrong: wanted a share from 0, below 1, got {self.wrong}")
         if not 0 <= self.jitter <= 1:
             raise UserError(f"weak.jitter: wanted 0 to 1, got {self.jitter}")
         if self.ratio is not None and self.strategy == "skeleton":

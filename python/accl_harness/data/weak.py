@@ -21,6 +21,7 @@ from .options import UNLABELLED, Slices, WeakOptions
 from .pairing import Guesses, list_files
 from .strokes import scribble
 from .topology import count_parts, thin
+from .wrong_marks import add_wrong_marks
 
 
 def weak_labels(mask: np.ndarray, options: WeakOptions | None = None, index: int = 0) -> np.ndarray:
@@ -43,7 +44,9 @@ def weaken(
     first: int = 0,
     classes: int | None = None,
 ) -> list[np.ndarray]:
-    """Weak labels of a data set, see :func:`weak_labels`; ``ratio`` is met over all of them.
+    """Weak labels of a data set, see :func:`weak_labels`.
+
+    ``ratio`` and ``wrong`` are met over all of them.
 
     Args:
         masks: [H, W] each.
@@ -57,6 +60,16 @@ def weaken(
             object (than its closed lines, with ``keep_topology``).
     """
     options = options or WeakOptions()
+    labels = _right_labels(masks, options, first, classes)
+    if options.wrong == 0:
+        return labels
+    indices = [mask if classes is not None else np.asarray(mask) != 0 for mask in masks]
+    return add_wrong_marks(labels, indices, options.wrong, options.seed, first)
+
+
+def _right_labels(
+    masks: Sequence[np.ndarray], options: WeakOptions, first: int, classes: int | None
+) -> list[np.ndarray]:
     if options.strategy == "scribble":
         raise UserError("weak.strategy: scribbles are read from weak/, they cannot be made")
     if classes is not None:

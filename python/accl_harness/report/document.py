@@ -304,7 +304,9 @@ def _weak_labels(config: TrainConfig) -> str:
         extent = f"stroke {weak.stroke:g}, jitter {weak.jitter:g}"
     else:
         extent = f"radius {weak.radius:g} pixels"
-    return f"{strategy}, {extent}" + (", topology kept" if weak.keep_topology else "")
+    more = ", topology kept" if weak.keep_topology else ""
+    more += f", {100 * weak.wrong:g} % of them wrong" if weak.wrong else ""
+    return f"{strategy}, {extent}{more}"
 
 
 def protocol_notes(results: Results, paper_row: str | None) -> list[str]:
