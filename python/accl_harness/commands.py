@@ -130,6 +130,7 @@ def _references(options: Any) -> None:
 
 def _train(options: Any) -> None:
     from .config import refuse_idle_options
+    from .data.class_names import class_title
     from .experiments.single import run_training
     from .run import Run
 
@@ -146,7 +147,7 @@ def _train(options: Any) -> None:
         ratio = metrics["size_ratio"]
         shown = "undefined" if ratio is None else f"{ratio:.2f}"
         of_class = (
-            f"class {index} {100 * dsc:.1f}"
+            f"{class_title(index, metrics.get('class_names'))} {100 * dsc:.1f}"
             for index, dsc in metrics.get("dsc_per_class", {}).items()
         )
         dsc = ", ".join([f"DSC x100 {100 * metrics['dsc']:.1f}", *of_class])

@@ -23,6 +23,7 @@ import torch
 
 from .config import TrainConfig
 from .config_file import config_content, config_of_content, load_config, save_config
+from .data.class_names import read_class_names, write_class_names
 from .errors import Damaged, HarnessWarning, UserError
 from .storage import (
     append,
@@ -85,8 +86,14 @@ class ScoreFolder:
         write_text(self.per_image_file, text.getvalue())
 
     def record_data(self, root: str | Path, digest: str) -> None:
-        """Write data.json: which files these scores, or this training, belong to."""
+        """Write data.json: which files these scores, or this training, belong to.
+
+        The names of the classes, where the data set has some, go to classes.yaml.
+        """
         write_json(self.data_file, {"data": str(root), "fingerprint": digest})
+        names = read_class_names(root)
+        if names is not None:
+            write_class_names(self.folder, names)
 
     def refuse_other_data(self, root: str | Path, digest: str) -> None:
         """Refuse a folder that is of other files than those behind ``digest``.

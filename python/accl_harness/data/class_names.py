@@ -39,6 +39,32 @@ def read_class_names(root: str | Path) -> tuple[str, ...] | None:
     return names
 
 
+def names_for(root: str | Path, classes: int | None) -> tuple[str, ...] | None:
+    """The names of the classes that a data set is read with; None where it names none.
+
+    With one object of several named classes nobody is asked which it is: None.
+
+    Args:
+        root: the data set.
+        classes: number of classes; None: one object.
+
+    Raises:
+        UserError: it names another number of classes.
+    """
+    names = read_class_names(root)
+    if names is None or classes is None or len(names) == classes:
+        return names if names is None or classes is not None or len(names) == 2 else None
+    raise UserError(
+        f"{Path(root) / FILE} names {len(names)} classes ({', '.join(names)}), and --classes is "
+        f"{classes}; the background counts"
+    )
+
+
+def class_title(index: int | str, names: Sequence[str] | None) -> str:
+    """The name of a class, or its index where it has none."""
+    return names[int(index)] if names else f"class {index}"
+
+
 def write_class_names(root: str | Path, names: Sequence[str]) -> None:
     """Write the names, the background's first."""
     text = yaml.safe_dump(dict(enumerate(map(str, names))), sort_keys=False, allow_unicode=True)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from .class_names import names_for
 from .formats import ImageFile, read_image
 from .labels import MaskReader, tell_unmasked
 from .options import Slices, WeakOptions
@@ -32,7 +33,7 @@ from .pairing import (
 )
 from .pixels import resize_image, resize_mask, resize_weak, to_unit_range
 from .weak import count_labelled, weaken
-from .weak_files import WeakReader, check_marked
+from .weak_files import WeakReader, check_marked, labels_to_read
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ class Dataset:
     """uint8 [n, size, size]: class indices, 0 background, 255 unlabelled."""
     classes: int | None = None
     """Number of classes that the indices are of; None: {0, 1}, one object and one logit."""
+    class_names: tuple[str, ...] | None = None
+    """By index, where the data set names them."""
     spacings: list[tuple[float, float] | None] = field(default_factory=list)
     """Row and column spacing in mm at the image's own size, None where unknown."""
     sources: list[Source | None] = field(default_factory=list)
@@ -200,7 +203,7 @@ def load_split(
     folder = split_folder(Path(root), split, masks)
     image_paths = list_images(folder, masks, mask_suffix)
     mask_paths = partners(image_paths, folder / masks, "mask", mask_suffix)
-    weak_paths = _labels_to_read(weak, folder / "weak", image_paths, mask_suffix)
+    weak_paths = labels_to_read(weak, folder / "weak", image_paths, mask_suffix)
     if mask_paths is None and weak_paths is None:
         _refuse_unlabelled(folder, masks)
 
@@ -223,6 +226,7 @@ def load_split(
     reader.check(folder / masks)
 
     dataset = parts.dataset(folder)
+    dataset.class_names = names_for(root, classes)
     one_patient_each(dataset.volumes, dataset.groups, volumes)
     if weak is None:
         return dataset
@@ -239,22 +243,6 @@ def load_split(
     return dataset
 
 
-def _labels_to_read(
-    weak: WeakOptions | None, folder: Path, images: dict[str, Path], suffix: str
-) -> dict[str, Path] | None:
-    """The weak label files of the images; None where labels are made, or none are wanted."""
-    if weak is None:
-        return None
-    if weak.strategy not in ("auto", "scribble"):
-        _refuse_idle(weak, folder, read=False)
-        return None
-    paths = partners(images, folder, "weak label", suffix)
-    _refuse_idle(weak, folder, read=paths is not None)
-    if weak.strategy == "scribble" and paths is None:
-        raise UserError(f"{folder}: no such folder; strategy scribble reads labels there")
-    return paths
-
-
 def _refuse_unlabelled(folder: Path, masks: str) -> None:
     """Say that there are neither masks nor weak labels, and which folders may be meant."""
     known = {"images", "weak", "references"}
@@ -264,30 +252,6 @@ def _refuse_unlabelled(folder: Path, masks: str) -> None:
         f"{folder / masks}: no such folder; {folder} holds {held}"
         + ("; name the folder of masks with --masks" if found else "")
     )
-
-
-def _refuse_idle(weak: WeakOptions, folder: Path, read: bool) -> None:
-    """Refuse options of making labels where they are read, and of reading where they are made."""
-    making = (
-        "ratio",
-        "iterations",
-        "keep_topology",
-        "radius",
-        "margin",
-        "stroke",
-        "jitter",
-        "wrong",
-        "seed",
-    )
-    changed = [name for name in making if getattr(weak, name) != getattr(WeakOptions, name)]
-    if read and changed:
-        raise UserError(
-            f"{folder}: labels lie here already, weak.{changed[0]} would not touch them; "
-            "take the folder away or name a strategy (weak.strategy erosion)"
-        )
-    if not read and weak.codes_given:
-        why = f"strategy {weak.strategy} does not read it" if folder.exists() else "no such folder"
-        raise UserError(f"{folder}: {why}; weak.{weak.codes_given[0]} is about the labels in it")
 
 
 def load_images(

@@ -12,7 +12,52 @@ from ..errors import HarnessWarning, UserError
 from .formats import ImageFile
 from .labels import class_indices, describe
 from .options import UNLABELLED, WeakOptions
+from .pairing import partners
 from .pictures import values_of
+
+
+def labels_to_read(
+    weak: WeakOptions | None, folder: Path, images: dict[str, Path], suffix: str
+) -> dict[str, Path] | None:
+    """The weak label files of the images; None where labels are made, or none are wanted.
+
+    Raises:
+        UserError: an image without a label, or options that would count for nothing.
+    """
+    if weak is None:
+        return None
+    if weak.strategy not in ("auto", "scribble"):
+        _refuse_idle(weak, folder, read=False)
+        return None
+    paths = partners(images, folder, "weak label", suffix)
+    _refuse_idle(weak, folder, read=paths is not None)
+    if weak.strategy == "scribble" and paths is None:
+        raise UserError(f"{folder}: no such folder; strategy scribble reads labels there")
+    return paths
+
+
+def _refuse_idle(weak: WeakOptions, folder: Path, read: bool) -> None:
+    """Refuse options of making labels where they are read, and of reading where they are made."""
+    making = (
+        "ratio",
+        "iterations",
+        "keep_topology",
+        "radius",
+        "margin",
+        "stroke",
+        "jitter",
+        "wrong",
+        "seed",
+    )
+    changed = [name for name in making if getattr(weak, name) != getattr(WeakOptions, name)]
+    if read and changed:
+        raise UserError(
+            f"{folder}: labels lie here already, weak.{changed[0]} would not touch them; "
+            "take the folder away or name a strategy (weak.strategy erosion)"
+        )
+    if not read and weak.codes_given:
+        why = f"strategy {weak.strategy} does not read it" if folder.exists() else "no such folder"
+        raise UserError(f"{folder}: {why}; weak.{weak.codes_given[0]} is about the labels in it")
 
 
 class WeakReader:

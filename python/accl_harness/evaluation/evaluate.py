@@ -91,6 +91,8 @@ def score_run(trained, dataset, facts: Mapping) -> Evaluation:
     masks = list(predict_masks(trained, dataset))
     scores = score_dataset(masks, dataset)
     metrics = {**of_training(trained, facts), **scores.metrics}
+    if dataset.class_names:
+        metrics["class_names"] = list(dataset.class_names)
     earlier = [w for w in metrics["warnings"] if not w.startswith((SAME_MASK, NO_CLASS))]
     metrics["warnings"] = earlier + score_warnings(metrics)
     return Evaluation(metrics, scores.per_image, masks)

@@ -10,6 +10,7 @@ import numpy as np
 from torch.nn import functional as F
 
 from ..classes import decide
+from ..data.class_names import read_class_names, write_class_names
 from ..data.dataset import load_images
 from ..data.formats import output_path, read_image, refuse_full, write_labels, write_mask
 from ..data.labels import class_mask
@@ -49,6 +50,8 @@ def write_predictions(dataset, masks: list[np.ndarray], out: Path) -> list[Path]
         The files written.
     """
     out.mkdir(parents=True, exist_ok=True)
+    if dataset.class_names:
+        write_class_names(out, dataset.class_names)
     write = write_mask if dataset.classes is None else write_labels
     written = []
     slices = defaultdict(list)
@@ -109,6 +112,7 @@ def predict(
     config = trained.config
     dataset = load_images(images, size=config.size, slices=slices or config.slices)
     dataset.classes = config.classes
+    dataset.class_names = read_class_names(run)
     masks = list(predict_masks(trained, dataset))
     written = write_predictions(dataset, masks, out)
     if draw is not None:

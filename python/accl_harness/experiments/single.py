@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..config import TrainConfig
+from ..data.class_names import class_title
 from ..data.dataset import Dataset
 from ..data.fingerprint import fingerprint
 from ..data.options import Slices
@@ -193,7 +194,7 @@ def _print_scores(metrics: Mapping, dataset, target: Path) -> None:
     table.add_column("score")
     table.add_column("mean" if classes else "value", justify="right")
     for index in classes:
-        table.add_column(f"class {index}", justify="right")
+        table.add_column(class_title(index, metrics.get("class_names")), justify="right")
     for name, key, scale, digits in _shown_scores(metrics):
         of_class = metrics.get(f"{key}_per_class") or {}
         values = [metrics[key], *(of_class.get(index) for index in classes)]

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from ..data.class_names import class_title
 from .figures import LITERAL, METHOD_COLOURS, save, style
 from .overlays import class_colour, class_handles
 
@@ -44,6 +45,7 @@ def training_curves(
     *,
     labels: Mapping[str, str] | None = None,
     colours: Mapping[str, str] | None = None,
+    names: Sequence[str] | None = None,
     title: str = "",
 ) -> Path | None:
     """Write a grid of curves over the epochs, one line a run, one colour a method.
@@ -53,6 +55,7 @@ def training_curves(
         path: PNG to write.
         labels: for the legend, by method.
         colours: likewise.
+        names: of the classes, by index.
         title: heading of the figure.
 
     Returns:
@@ -60,7 +63,7 @@ def training_curves(
     """
     labels, colours = labels or {}, colours or METHOD_COLOURS
     runs = {method: [rows for rows in seeds if rows] for method, seeds in runs.items()}
-    shown = [curve for curve in _curves(runs) if _any(runs, curve[0], np.isfinite)]
+    shown = [curve for curve in _curves(runs, names) if _any(runs, curve[0], np.isfinite)]
     if not shown:
         return None
     with style():
@@ -95,11 +98,13 @@ def training_curves(
         return save(figure, path)
 
 
-def _curves(runs: Mapping[str, Sequence[Rows]]) -> list[tuple[str, str, str]]:
+def _curves(
+    runs: Mapping[str, Sequence[Rows]], names: Sequence[str] | None
+) -> list[tuple[str, str, str]]:
     """Column, title and scale of what may be drawn: of each class too where there are several."""
     first = next((rows[0] for seeds in runs.values() for rows in seeds), {})
     of_class = [
-        (column, f"{heading}, class {column.removeprefix(start)}", scale)
+        (column, f"{heading}, {class_title(column.removeprefix(start), names)}", scale)
         for start, heading, scale in OF_CLASS
         for column in first
         if column.removeprefix(start).isdigit()
@@ -128,6 +133,7 @@ def score_plot(
     *,
     labels: Mapping[str, str],
     colours: Mapping[str, str] = METHOD_COLOURS,
+    names: Sequence[str] | None = None,
     beside: Mapping[str, float] | None = None,
     of: str = "image",
     title: str = "",
@@ -140,6 +146,7 @@ def score_plot(
         path: PNG to write.
         labels: method -> its name.
         colours: method -> its colour.
+        names: of the classes, by index.
         beside: method -> the paper's DSC x100, drawn as a diamond.
         of: what a dot is: an image or a volume.
         title: heading of the figure.
@@ -165,7 +172,7 @@ def score_plot(
         note = f"dot: a test {of}; line: a seed's mean" + ("; diamond: the paper" * bool(beside))
         axis.set_title(f"{title}\n{note}" if title else note)
         if len(classes) > 1:
-            handles = class_handles(int(index) for index in classes)
+            handles = class_handles((int(index) for index in classes), names)
             figure.legend(handles=handles, loc="outside lower center", ncols=min(7, len(handles)))
         return save(figure, path)
 

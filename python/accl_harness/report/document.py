@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..config import TrainConfig
+from ..data.class_names import class_title
 from ..data.options import ImageMoves
 from ..data.references import FEW_MASKS
 from ..evaluation.evaluate import load_test
@@ -146,7 +147,7 @@ def draw(
         method: [scored_units(runs[seed]) for seed in sorted(runs)]
         for method, runs in results.items()
     }
-    named = {"labels": labels}
+    named = {"labels": labels, "names": dataset.class_names}
     return {
         "panel": drawn(panel_of_methods, out / "panel.png"),
         "worst": drawn(worst_cases_by_method, out / "worst.png"),
@@ -176,6 +177,7 @@ def make_case(
         {key: read_prediction(dataset, index, folder) for key, folder in folders.items()},
         {key: dsc[key][name] for key in folders},
         dataset.classes,
+        dataset.class_names,
     )
 
 
@@ -245,8 +247,11 @@ def _sizes(runs: Sequence[Mapping]) -> str:
     if not found or not isinstance(found[0], Mapping):
         pairs = sorted({_sided(*bounds) for bounds in found})
         return ", ".join(_size_range(*pair) for pair in pairs)
+    names = runs[0].get("class_names")
     return ", ".join(
-        f"class {index} {_size_range(*_sided(*pair))}" for index, pair in found[0].items() if pair
+        f"{class_title(index, names)} {_size_range(*_sided(*pair))}"
+        for index, pair in found[0].items()
+        if pair
     )
 
 

@@ -87,6 +87,7 @@ class Case:
     predictions: Mapping[str, np.ndarray]  # column -> [H, W] of class indices
     dsc: Mapping[str, float] = field(default_factory=dict)  # column -> DSC, 0 to 1
     classes: int | None = None  # None: 0 and 1, one object
+    class_names: Sequence[str] | None = None  # by index
 
 
 def select_cases(dsc: Mapping[str, Mapping[str, float]], count: int) -> list[str]:
@@ -197,7 +198,13 @@ def worst_page(
 
 
 def prediction_page(
-    image: np.ndarray, mask: np.ndarray, path: Path, *, classes: int | None = None, title: str = ""
+    image: np.ndarray,
+    mask: np.ndarray,
+    path: Path,
+    *,
+    classes: int | None = None,
+    names: Sequence[str] | None = None,
+    title: str = "",
 ) -> Path:
     """Write an image beside its predicted mask; returns ``path``.
 
@@ -206,6 +213,7 @@ def prediction_page(
         mask: [H, W] of class indices.
         path: PNG to write.
         classes: number of classes; None: 0 and 1, one object.
+        names: of the classes, by index.
         title: heading of the figure.
     """
     with style(**{"axes.grid": False}):
@@ -219,7 +227,7 @@ def prediction_page(
         draw_contours(axes[1], mask, classes)
         figure.suptitle(_short(title, 60), fontsize=9, **LITERAL)
         found = [Patch(facecolor=RIGHT, label="predicted object")]
-        handles = found if classes is None else class_handles(range(1, classes))
+        handles = found if classes is None else class_handles(range(1, classes), names)
         figure.legend(handles=handles, loc="outside lower center", ncols=min(7, len(handles)))
         return save(figure, path)
 
@@ -267,4 +275,7 @@ def _legend(cases: Sequence[Case]) -> list[Patch]:
     """What the colours and numbers of the cases mean."""
     classes = cases[0].classes
     of = "" if classes is None else ", mean over the classes"
-    return [*legend_handles(classes), Patch(facecolor="black", label=f"number: DSC x100{of}")]
+    return [
+        *legend_handles(classes, cases[0].class_names),
+        Patch(facecolor="black", label=f"number: DSC x100{of}"),
+    ]

@@ -8,7 +8,7 @@ tinted. White lines are the true contours.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from matplotlib.colors import to_rgb
@@ -68,11 +68,11 @@ def draw_contours(axes, mask: np.ndarray, classes: int | None = None) -> None:
             axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
 
 
-def legend_handles(classes: int | None = None) -> list[Patch]:
+def legend_handles(classes: int | None = None, names: Sequence[str] | None = None) -> list[Patch]:
     """What the colours of a picture mean: right, added and missed, or which index is which."""
     line = Patch(facecolor="0.45", edgecolor="white", linewidth=1, label="white line: true contour")
     if classes is not None:
-        return [*class_handles(range(1, classes)), line]
+        return [*class_handles(range(1, classes), names), line]
     return [
         Patch(facecolor=RIGHT, label="right"),
         Patch(facecolor=ADDED, label="added (false positive)"),
@@ -81,14 +81,15 @@ def legend_handles(classes: int | None = None) -> list[Patch]:
     ]
 
 
-def class_handles(foreground: Iterable[int]) -> list[Patch]:
-    """A patch in each class's colour, with its index; classes of one colour share a patch."""
+def class_handles(foreground: Iterable[int], names: Sequence[str] | None = None) -> list[Patch]:
+    """A patch in each class's colour, with its name or index; those of one colour share a patch."""
     named: dict[str, list[str]] = {}
     for index in foreground:
-        named.setdefault(class_colour(index), []).append(str(index))
+        text = names[index] if names else str(index)
+        named.setdefault(class_colour(index), []).append(text)
     return [
-        Patch(facecolor=colour, label=f"class {_listed(indices)}")
-        for colour, indices in named.items()
+        Patch(facecolor=colour, label=("" if names else "class ") + _listed(texts))
+        for colour, texts in named.items()
     ]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.class_names import read_class_names
 from ..run import Run
 from .curves import training_curves
 from .figures import Case, drawn, panel, prediction_page, worst_cases
@@ -36,7 +37,8 @@ def draw_curves(run: Run, method: str) -> None:
     rows = run.curves()
     if rows:
         runs = {method: [rows]}
-        drawn(training_curves, runs, run.figures / "curves.png", labels=METHOD_LABELS)
+        about = {"labels": METHOD_LABELS, "names": read_class_names(run.folder)}
+        drawn(training_curves, runs, run.figures / "curves.png", **about)
 
 
 def worst_panel(path: Path, metrics: Mapping, dataset, masks: Sequence[np.ndarray]) -> Path:
@@ -48,7 +50,8 @@ def worst_panel(path: Path, metrics: Mapping, dataset, masks: Sequence[np.ndarra
         index = dataset.names.index(name)
         image, truth = dataset.full_image(index), dataset.full_mask(index)
         found = {method: masks[index]}
-        cases.append(Case(name, image, truth, found, {method: dsc[name]}, dataset.classes))
+        about = dataset.classes, dataset.class_names
+        cases.append(Case(name, image, truth, found, {method: dsc[name]}, *about))
     title = f"{label}, seed {metrics['seed']}: worst cases"
     return panel(cases, {method: label}, path, title=title)
 
@@ -63,4 +66,5 @@ def draw_predictions(out: Path, dataset, masks: Sequence[np.ndarray]) -> None:
     """
     for index, (name, mask) in enumerate(zip(dataset.names, masks, strict=True)):
         path, classes = out / f"{name}.png", dataset.classes
-        prediction_page(dataset.full_image(index), mask, path, classes=classes, title=name)
+        named = {"classes": classes, "names": dataset.class_names, "title": name}
+        prediction_page(dataset.full_image(index), mask, path, **named)

@@ -66,7 +66,8 @@ def _seed_row(metrics: Metrics) -> dict:
     """What table.json keeps of a run's metrics.json."""
     of_classes = ("dsc_of", "dsc_2d", *OF_CLASSES) if "dsc_of" in metrics else ()
     keys = *SCORES, "distance_unit", "images", "images_with_distances", *of_classes
-    return {key: metrics.get(key) for key in keys}
+    named = {"class_names": metrics["class_names"]} if "class_names" in metrics else {}
+    return {key: metrics.get(key) for key in keys} | named
 
 
 def _over_seeds(combine: Callable, rows: Sequence[Mapping], key: str):
@@ -153,6 +154,13 @@ def classes_of(table: Mapping[str, Mapping]) -> list[str]:
     return list(entry["mean"].get("dsc_per_class") or ())
 
 
+def _named(table: Mapping[str, Mapping]) -> dict[str, str]:
+    """Index -> name of the foreground classes; the index where they have none."""
+    first = next(row for entry in table.values() for row in entry["per_seed"].values())
+    names = first.get("class_names")
+    return {index: names[int(index)] if names else index for index in classes_of(table)}
+
+
 Cell = Callable[[str, Mapping], str]
 """Text of a method (or class) and its method's entry in the table."""
 
@@ -174,7 +182,7 @@ def main_sheet(
         ("DSC x100", _mean("dsc", 100)),
         (f"95 % over {of}", lambda method, entry: _interval(entry["interval"])),
     ]
-    columns += [(f"Class {index}", _dsc_of_class(index)) for index in classes_of(table)]
+    columns += [(f"Class {name}", _dsc_of_class(index)) for index, name in _named(table).items()]
     if paper:
         columns.append(("Paper", lambda method, entry: number(paper.get(method))))
     columns += [
@@ -202,9 +210,9 @@ def class_sheet(
     table: Mapping[str, Mapping], labels: Mapping[str, str], first: str = "Method"
 ) -> Sheet | None:
     """A row for each method and class with all scores; None for one object."""
-    classes, unit = classes_of(table), _distance_unit(table)
-    if not classes:
+    if not classes_of(table):
         return None
+    unit = _distance_unit(table)
     columns = [
         ("DSC x100", _of_class("dsc", 100)),
         ("Size ratio", _of_class("size_ratio", digits=2)),
@@ -217,9 +225,9 @@ def class_sheet(
     if _dsc_of(table) == "volumes":
         columns.append(("DSC by image", _of_class("dsc_2d", 100)))
     rows = [
-        [labels.get(method, method), index, *(cell(index, entry) for _, cell in columns)]
+        [labels.get(method, method), name, *(cell(index, entry) for _, cell in columns)]
         for method, entry in table.items()
-        for index in classes
+        for index, name in _named(table).items()
     ]
     return Sheet([first, "Class", *(heading for heading, _ in columns)], rows)
 
