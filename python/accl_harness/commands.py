@@ -74,10 +74,13 @@ def _import(options: Any) -> None:
             f"{entry['index']} {name}: {entry['pixels']} pixels ({share:.3f} %) of "
             f"{entry['shapes']} marks in {entry['files']} images"
         )
-    for key, text in (("unmarked", "without a mark"), ("left_out", "left out, without labels")):
+    unmarked = () if how.to == "images" else (("unmarked", "without a mark"),)
+    for key, text in (*unmarked, ("left_out", "left out, without labels")):
         if report[key]:
             more = f" and {len(report[key]) - 5} more" if len(report[key]) > 5 else ""
             _say(f"{text}: {', '.join(report[key][:5])}{more}")
+    if how.to == "images":
+        return
     if how.to == "weak":
         _say("what is not marked is unlabelled (255); --to masks makes it background")
     else:
@@ -245,7 +248,7 @@ COMMANDS: dict[str, Command] = {
         _phantom,
     ),
     "import": Command(
-        "read what LabelMe, COCO, CVAT, ITK-SNAP, 3D Slicer, napari, Fiji or QuPath wrote",
+        "read files of LabelMe, COCO, CVAT, ITK-SNAP, Slicer, napari, Fiji, QuPath; DICOM",
         "accl import data/train/masks painted --images data/train/images --to masks",
         arguments.imported,
         _import,

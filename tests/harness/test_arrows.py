@@ -27,6 +27,8 @@ LATE = {
     "nibabel",
     "SimpleITK",
     "pycocotools",
+    "pydicom",
+    "highdicom",
     "optuna",
     "torch.utils.tensorboard",
 }

@@ -11,6 +11,7 @@ from ..data.formats import SUFFIXES, stem_of, suffix_of
 from ..errors import UserError
 from .coco import is_coco, read_coco
 from .cvat import read_cvat
+from .dicom_series import has_dicom
 from .geojson import is_geojson, read_geojson
 from .items import Item, Labels
 from .labelme import is_labelme, read_labelme
@@ -96,6 +97,16 @@ def _stem(path: Path) -> str:
     if path.name.lower().endswith(SEGMENTS):
         return path.name[: -len(SEGMENTS)]
     return stem_of(path)
+
+
+def is_dicom(source: Path) -> bool:
+    """Whether a file is DICOM, or a folder holds some and nothing else that can be read."""
+    if source.is_file():
+        return not suffix_of(source) and source.suffix.lower() not in _TEXT and has_dicom(source)
+    if not source.is_dir():
+        return False
+    known = (suffix_of(path) or path.suffix.lower() in _TEXT for path in source.iterdir())
+    return not any(known) and has_dicom(source)
 
 
 class ImageFinder:

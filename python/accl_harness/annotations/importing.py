@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,7 +17,8 @@ from ..data.formats import ImageFile, read_image, suffix_of
 from ..data.options import MOST_CLASSES, UNLABELLED
 from ..errors import UserError
 from .compose import compose
-from .files import ImageFinder, read_labels
+from .dicom import read_dicom
+from .files import ImageFinder, is_dicom, read_labels
 from .items import Item, Labels, Mark
 from .options import ImportOptions
 from .rasters import raster_marks
@@ -49,8 +52,34 @@ def import_labels(
     """
     source, out, options = Path(source), Path(out), options or ImportOptions()
     table = None if options.table is None else read_table(options.table)
-    labels = read_labels(source, options.mask_suffix)
-    finder = ImageFinder(source, options.images, options.mask_suffix)
+    if not is_dicom(source):
+        if options.to == "images":
+            raise UserError(f"{source}: --to images is for DICOM, whose series become volumes")
+        labels = read_labels(source, options.mask_suffix)
+        finder = ImageFinder(source, options.images, options.mask_suffix)
+        return _import(labels, finder, out, table, options)
+    with tempfile.TemporaryDirectory() as workplace:
+        labels = read_dicom(source, Path(workplace), options.window)
+        if options.to == "images":
+            for item in labels.items:
+                item.marks = []
+        labels.items = [item for item in labels.items if item.marks is not None]
+        if not labels.items:
+            raise UserError(
+                f"{source}: holds series, but no segmentation (SEG, RTSTRUCT); --to images takes "
+                "the series alone"
+            )
+        return _import(labels, ImageFinder(source, workplace, ""), out, table, options)
+
+
+def _import(
+    labels: Labels,
+    finder: ImageFinder,
+    out: Path,
+    table: dict[str, str] | None,
+    options: ImportOptions,
+) -> dict[str, Any]:
+    """Read every image with its labels, and write all if nothing was wrong."""
     known = read_class_names(out)
     names: list[str] = []
     read, problems = [], []
@@ -60,7 +89,7 @@ def import_labels(
         except UserError as error:
             problems.append(str(error))
     _refuse(problems)
-    classes = _classes(names, known, table, labels, out)
+    classes = [] if options.to == "images" else _classes(names, known, table, labels, out)
     folder = out / options.split
     refuse_written(read, folder, options)
     lookup = np.array(
@@ -70,7 +99,7 @@ def import_labels(
     )
     for one in read:
         write_item(one, lookup[one.names], folder, options)
-    if known is None:
+    if known is None and classes:
         write_class_names(out, classes)
     return report_of(labels.tool, read, names, classes, folder / options.to)
 
@@ -133,7 +162,7 @@ def _size(
                 f"{item.source}: was drawn on an image of {wanted} pixels (width x height), but "
                 f"{image.path} has {got}; give the image that was drawn on"
             )
-        if not item.raster and image.is_volume:
+        if not item.raster and item.marks is None and image.is_volume:
             raise UserError(f"{item.source}: draws on {image.path}, which is a volume of slices")
         return shape[:2]
     if item.embedded is not None and item.size:
@@ -153,6 +182,9 @@ def _marks(
     table: dict[str, str] | None,
     options: ImportOptions,
 ) -> tuple[list[Mark], Counter[str]]:
+    if item.marks is not None:
+        marks = [_laid(mark, image) for mark in item.marks]
+        return marks, Counter(class_of(mark.label, table) for mark in marks)
     if item.raster:
         marks = _raster(item, image, table, options)
         return marks, Counter(class_of(mark.label, table) for mark in marks)
@@ -169,6 +201,13 @@ def _marks(
             raise UserError(f"{item.source}, image {item.image}: {error}") from error
         marks.append(Mark(shape.label, mask, shape.level, describe(shape)))
     return marks, Counter(class_of(shape.label, table) for shape in item.shapes)
+
+
+def _laid(mark: Mark, image: ImageFile) -> Mark:
+    """A mark in the axes of the image's file on its array, in which single axes are left out."""
+    axes = image.layout.axes
+    order = [*axes, *(axis for axis in range(mark.mask.ndim) if axis not in axes)]
+    return replace(mark, mask=mark.mask.transpose(order).reshape(image.array.shape))
 
 
 def _raster(

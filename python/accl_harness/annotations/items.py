@@ -39,6 +39,8 @@ class Item:
     """The image file, where the label file holds a copy."""
     raster: bool = False
     """The source is itself an image of labels, and there are no shapes."""
+    marks: list[Mark] | None = None
+    """Marks that have been made already, in the axes of the image's file."""
 
 
 @dataclass

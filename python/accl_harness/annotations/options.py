@@ -13,9 +13,10 @@ from ..errors import UserError
 class ImportOptions:
     """How label files are understood."""
 
-    to: Literal["weak", "masks", "references"] = "weak"
+    to: Literal["weak", "masks", "references", "images"] = "weak"
     """The labels go to this folder. weak: what is not marked is unlabelled. masks: it is
-    background. references: likewise, and the images are left where they are."""
+    background. references: likewise, and the images are left where they are. images: the series of
+    a DICOM folder without labels."""
     split: Literal["train", "test"] = "train"
     """The files go to this part of the data set."""
     images: str | None = None
@@ -41,6 +42,9 @@ class ImportOptions:
     """Two classes on one pixel. last: the later shape of the file counts."""
     replace: bool = False
     """Label files that are there already are replaced."""
+    window: str = "none"
+    """Grey values of DICOM are cut to this window: none, file (what each file names) or
+    CENTRE,WIDTH, as 40,400."""
     slices: Slices = "auto"
     """A volume's slices lie along this axis of its file."""
 

@@ -37,7 +37,7 @@ def refuse_written(read: list[ReadItem], folder: Path, options: ImportOptions) -
     """
     for one in read:
         path = _target(one, folder, options)
-        if path.exists() and not options.replace:
+        if options.to != "images" and path.exists() and not options.replace:
             raise UserError(f"{path}: is there already; give --replace, or name another folder")
         if one.image is None or options.to == "references":
             continue
@@ -66,6 +66,8 @@ def write_item(one: ReadItem, labels: np.ndarray, folder: Path, options: ImportO
                 shutil.copyfile(one.image.path, copy)
         else:
             _write_embedded(one, folder / "images")
+    if options.to == "images":
+        return
     key = "weak" if options.to == "weak" else "mask"
     write_labels(_target(one, folder, options), labels, one.image, key=key)
 
