@@ -24,6 +24,7 @@ class MethodDefaults:
     size_balance: Any
     consistency: Any
     crf: Any
+    class_balance: Any
     conditional: Any
     soften: Any
     d_noise: Any
@@ -76,6 +77,12 @@ class MethodDefaults:
     def consistency_weight(self) -> float:
         """Weight of the consistency of two views, 0 where it is off."""
         return self.table_row.consistency if self.consistency is None else self.consistency
+
+    @property
+    def balances_classes(self) -> bool:
+        """Whether each class counts alike in the data term."""
+        given = self.class_balance
+        return self.table_row.class_balance if given is None else given
 
     @property
     def sees_image(self) -> bool:

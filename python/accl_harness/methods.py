@@ -48,6 +48,8 @@ class Method:
         alpha_of_classes: the same with more than two classes, where it is another one: labels of
             every class, the background too, say more than labels of one object, and masks of
             others should say less.
+        class_balance: whether each class counts alike in the data term, however many pixels of it
+            are labelled.
         crf: whether the gated CRF is on by default.
         size_prior, size_balance, consistency: default weights of these three.
         conditional: whether D sees the image beside the mask by default.
@@ -63,6 +65,7 @@ class Method:
     folder_kind: str = "folder"
     alpha: float = 1e-2
     alpha_of_classes: float | None = None
+    class_balance: bool = False
     crf: bool = False
     size_prior: float = 0.0
     size_balance: float = 0.0
@@ -81,13 +84,14 @@ METHODS: dict[str, Method] = {
     "unpaired_accl": Method("weak", accl=True),
     "paired_accl": Method("weak", accl=True, reference_kind="paired"),
     "fs_ce": Method("full"),
-    "sccl_crf": Method("weak", size=True, crf=True, in_paper=False),
+    "sccl_crf": Method("weak", size=True, class_balance=True, crf=True, in_paper=False),
     "accl_crf": Method(
         "weak",
         accl=True,
         folder_kind="auto",
         alpha=0.3,
         alpha_of_classes=0.05,
+        class_balance=True,
         crf=True,
         size_prior=0.1,
         size_balance=3.0,

@@ -199,6 +199,10 @@ class ObjectiveOptions:
     """The prediction for a second view of each image, scaled and shifted, is held to the first
     one's, moved alike, with this weight, 0 for off; a step then takes half as long again. Default:
     1 for accl_crf, else 0."""
+    class_balance: bool | None = None
+    """Each class that a batch labels counts alike in the cross-entropy, however many of its pixels
+    are labelled: a few marks of the object are not drowned by many of the background. Default: true
+    for sccl_crf and accl_crf, else false."""
     conditional: bool | None = None
     """The discriminator sees the image beside the mask. With masks of other images that can teach
     it that what follows the image's edges is no reference mask; then try false. Default: false for

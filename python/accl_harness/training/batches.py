@@ -48,6 +48,26 @@ def data_term_labels(kind: Labels, weak: Tensor, masks: Tensor | None) -> Tensor
     return weak
 
 
+def class_counts(labels: Tensor, classes: int) -> Tensor:
+    """Labelled pixels of each class in labels [b, H, W]: float32 [b, classes], without a sync."""
+    counts = [(labels == index).sum((1, 2)) for index in range(classes)]
+    return torch.stack(counts, 1).float()
+
+
+def balancing_weights(counts: Tensor) -> Tensor:
+    """Weights [C] that make a mean over all labelled pixels the mean of each class's mean.
+
+    Alone in a batch a class has weight 1; a class without a labelled pixel has 0.
+
+    Args:
+        counts: labelled pixels [b, C] of the batch.
+    """
+    counts = counts.sum(0)
+    present = counts > 0
+    shares = counts.sum() / (present.sum() * counts.clamp(min=1))
+    return torch.where(present, shares, 0.0)
+
+
 class TrainingData:
     """Images, labels and reference masks of a training; the whole set in memory.
 
@@ -140,9 +160,10 @@ class TrainingData:
             references = references[part].to(self.device, images.dtype)
         enlarged = None
         labelled, seen, guide_share = self.labelled[batch], None, len(mine) / len(batch)
+        whole = self.labels[batch.to(self.device)] if self.world > 1 else None
         if moves is not None:
-            if self.world > 1:  # a move may push labels out of the frame, in any process's part
-                whole = move(self.labels[batch.to(self.device)], moves, smooth=False)
+            if whole is not None:  # a move may push labels out of the frame, in any process's part
+                whole = move(whole, moves, smooth=False)
                 labelled = (whole != UNLABELLED).sum((1, 2)).cpu()
             if self.config.crf_weight != 0:
                 seen = inside(moves, *images.shape[-2:])
@@ -157,7 +178,12 @@ class TrainingData:
             references = None if references is None else move(references, moves, smooth=False)
         if references is not None:
             references = soften(references, self.config.softening)
-        pixels = labels[0].numel()
+        pixels, class_weight, counted = labels[0].numel(), None, labelled
+        if self.config.balances_classes:
+            counts = class_counts(labels if whole is None else whole, self.config.foregrounds + 1)
+            class_weight = balancing_weights(counts)
+            if whole is not None:
+                counted = (counts * class_weight).sum(1).cpu()
         return Batch(
             images=images if greys is None else change_greys(images, greys[part]),
             labels=labels,
@@ -168,7 +194,8 @@ class TrainingData:
             enlarged=enlarged,
             view=None if views is None else views[part].to(self.device),
             image_share=len(mine) / len(batch),
-            label_share=_part_of(labelled, part),
+            label_share=_part_of(counted, part),
+            class_weight=class_weight,
             guide_share=guide_share,
             **self._bounds(batch, part, enlarged),
             unlabelled_share=_part_of(pixels - labelled, part),
@@ -190,5 +217,5 @@ class TrainingData:
 
 def _part_of(counts: Tensor, part: slice) -> float:
     """What share of ``counts`` [b], one an image of the global batch, one process has."""
-    total = int(counts.sum())
-    return int(counts[part].sum()) / total if total else 1.0
+    total = counts.sum().item()
+    return counts[part].sum().item() / total if total else 1.0

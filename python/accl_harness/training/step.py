@@ -47,6 +47,8 @@ class Batch:
     """[b, H, W] uint8 class indices; for the statistics alone."""
     references: Tensor | None = None
     """[b, K, H, W], floating in [0, 1]: what D sees as real; None where ACCL is off."""
+    class_weight: Tensor | None = None
+    """[C] (C = 1: [2]), weights of the cross-entropy's classes; None: every pixel counts alike."""
     bounds: Tensor | None = None
     """[b, C, 2]: a, b of eq. (3) in pixels; None where the size penalty is off."""
     guide: Tensor | None = None
@@ -61,7 +63,7 @@ class Batch:
     image_share: float = 1.0
     """This process's part of the global batch, in images."""
     label_share: float = 1.0
-    """This process's part of the global batch, in labelled pixels."""
+    """This process's part of the global batch, in labelled pixels, weighted by their classes."""
     guide_share: float = 1.0
     """This process's part of the global batch, in pixels of ``seen``."""
     bounds_share: float = 1.0
@@ -171,7 +173,9 @@ class TrainingStep:
         """One update of D and of G; keeps the step's statistics without a host sync."""
         with self.autocast():
             logits = self.generator(batch.images)
-        head = self.ops.segmentation_head(logits, batch.labels, batch.bounds)
+        head = self.ops.segmentation_head(
+            logits, batch.labels, batch.bounds, weight=batch.class_weight
+        )
         objects = foreground(head.probabilities)
         loss_d = d_real = d_fake = accl = self.zero
         if self.discriminator is not None:

@@ -34,6 +34,7 @@ BEYOND = {
     "size_prior": 0.5,
     "size_balance": 2.0,
     "consistency": 0.5,
+    "class_balance": True,
     "soften": 1.0,
     "image_moves": ImageMoves(shift=0.25, scale=1.2, grey=0.2),
 }
