@@ -16,13 +16,6 @@ namespace {
 // The most sums that are kept in registers at once, beside the numbers of the kernel itself.
 constexpr int kMaxSums = 5;
 
-template <class T>
-ACCL_HD Vector<T> load_vector(const T* from) {
-  Vector<T> x;
-  std::memcpy(&x, from, sizeof(x));
-  return x;
-}
-
 // A vector of x. The compiler drops x - 0, which is x for every x. It could not drop 0 + x, because
 // 0 + -0 is 0.
 template <class T>

@@ -51,7 +51,7 @@ struct Mask {
 template <class T>
 struct Lanes {
   static constexpr int kParts = Mask<T>::kParts;
-  static constexpr int kPerPart = kLanes / kParts;
+  static constexpr int kPerPart = kLanes / kParts; // elements of a register
   Vector<T> part[kParts];
 
   Lanes() = default;
@@ -59,6 +59,30 @@ struct Lanes {
     for (int i = 0; i < kParts; ++i) part[i] = Vector<T>{} + x;
   }
 };
+
+// One register at a time. A copy of all of Lanes is compiled to pieces of 16 bytes; where a wider
+// register is then read from those pieces, it waits until they have left the store buffer.
+template <class T>
+ACCL_HD Vector<T> load_vector(const T* from) {
+  Vector<T> x;
+  std::memcpy(&x, from, sizeof(x));
+  return x;
+}
+template <class T>
+ACCL_HD void store_vector(T* to, const Vector<T>& x) {
+  std::memcpy(to, &x, sizeof(x));
+}
+
+template <class T>
+ACCL_HD Lanes<T> load(const T* from) {
+  Lanes<T> x;
+  for (int i = 0; i < Lanes<T>::kParts; ++i) x.part[i] = load_vector(from + i * Lanes<T>::kPerPart);
+  return x;
+}
+template <class T>
+ACCL_HD void store(T* to, const Lanes<T>& x) {
+  for (int i = 0; i < Lanes<T>::kParts; ++i) store_vector(to + i * Lanes<T>::kPerPart, x.part[i]);
+}
 
 #define ACCL_LANES_OPERATOR(result, op)                                            \
   template <class T>                                                               \
@@ -108,11 +132,9 @@ ACCL_HD Lanes<T> abs_(const Lanes<T>& x) {
 template <class T, class Function>
 ACCL_HD Lanes<T> map(const Lanes<T>& x, const Function& function) {
   T values[kLanes];
-  std::memcpy(values, &x, sizeof(values));
+  store(values, x);
   for (int i = 0; i < kLanes; ++i) values[i] = function(values[i]);
-  Lanes<T> c;
-  std::memcpy(&c, values, sizeof(values));
-  return c;
+  return load(values);
 }
 
 // a * b + c, rounded once where the instruction set can do so, else twice.
@@ -154,17 +176,6 @@ ACCL_HD Vector<double> at_least(Vector<double> limit, Vector<double> x) {
 #else
   return x < limit ? limit : x;
 #endif
-}
-
-template <class T>
-ACCL_HD Lanes<T> load(const T* from) {
-  Lanes<T> x;
-  std::memcpy(&x, from, sizeof(x));
-  return x;
-}
-template <class T>
-ACCL_HD void store(T* to, const Lanes<T>& x) {
-  std::memcpy(to, &x, sizeof(x));
 }
 
 // A sum of many numbers, in double and in a fixed order.
