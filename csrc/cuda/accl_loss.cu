@@ -13,7 +13,7 @@ namespace cuda {
 namespace {
 
 template <class In>
-using ScoreTile = Tile<4, kWidthOf<In>>;
+using ScoreTile = Tile<2, kWidthOf<In>>;
 
 // The chunks of the second group follow those of the first.
 struct ScorePlan {

@@ -28,12 +28,13 @@ constexpr int kWarps = kThreads / kWarp;
 static_assert(kThreads % kWarp == 0 && kThreads <= 1024,
               "whole warps, at most the hardware's limit");
 
-// A chunk is the part of a row that one block sums. A short row is cut into short chunks, so that
-// one image of 256 x 256 pixels fills the multiprocessors of a large GPU (128 blocks). A longer one
-// has up to 256 chunks of up to 4096 elements, whose sums cost less than a thousandth of what they
-// are made of, and then more chunks of 4096. From 8 388 608 elements on the chunks grow, to keep
-// the sums of a row few enough (2048) for one block to add.
-constexpr int64_t kLeastChunk = 4 * kThreads;
+// A chunk is the part of a row that one block sums. It holds whole tiles (memory.cuh), so that all
+// but the end of a row is read in whole vectors. A short row is cut into chunks of the largest
+// tile: one image of 256 x 256 pixels keeps 64 multiprocessors at work, and its sums are few for
+// the last block to add. A longer one has up to 256 chunks of up to 4096 elements, whose sums cost
+// less than a thousandth of what they are made of, and then more chunks of 4096. From 8 388 608
+// elements on the chunks grow, to keep the sums of a row few enough (2048) for one block to add.
+constexpr int64_t kLeastChunk = 8 * kThreads;
 constexpr int64_t kChunk = 32 * kThreads;
 constexpr int64_t kMaxChunks = ACCL_MAX_CHUNKS;
 constexpr int64_t kFillChunks = kMaxChunks < 256 ? kMaxChunks : 256;
@@ -55,7 +56,7 @@ constexpr Chunks chunks_of(int64_t row) {
   if (size == 0) size = kLeastChunk; // an empty row
   return {size, divide_up(row, size)};
 }
-static_assert(kThreads * kMaxChunks != 128 * 2048 || chunks_of(256 * 256).count == 128,
+static_assert(kThreads * kMaxChunks != 128 * 2048 || chunks_of(256 * 256).count == 64,
               "as said above, with the sizes of a real build");
 
 constexpr int64_t blocks_for(int64_t units) { return units < kMaxBlocks ? units : kMaxBlocks; }

@@ -89,7 +89,7 @@ class Tile {
   static constexpr int kWidth = kWidth_;
   static constexpr int kStride = kThreads * kWidth; // from one vector of a thread to its next
   static constexpr int kElements = kVectors * kStride;
-  static_assert(kLeastChunk % kWidth == 0, "a chunk begins at a multiple of the width");
+  static_assert(kLeastChunk % kElements == 0, "a chunk holds whole tiles");
 
   // `begin` and `end`, of the tile and of the chunk, count from the row's start. `aligned`: every
   // row begins at a multiple of the vectors' bytes.
@@ -155,24 +155,30 @@ class Tile {
   bool aligned_;
 };
 
-// Calls function(tile) for the elements that a thread has in a chunk. The elements of a whole tile
-// come in one call. Those of other tiles, and of rows that are not aligned, come one by one in the
-// same order.
+// Calls function(tile) for the elements that a thread has in a chunk. Those of a whole tile come in
+// one call, those of the last tile of a row vector by vector, and the end of the row and rows that
+// are not aligned one by one. The order is the same for all three.
 template <class AnyTile, class Function>
 __device__ __forceinline__ void for_tiles(int64_t begin, int64_t end, bool aligned,
                                           const Function& function) {
-  typedef Tile<AnyTile::kVectors, AnyTile::kWidth, true> Whole;
+  constexpr int kVectors = AnyTile::kVectors, kWidth = AnyTile::kWidth;
+  typedef Tile<kVectors, kWidth, true> Whole;
+  typedef Tile<1, kWidth, true> Vector;
   typedef Tile<1, 1, true> Element;
   for (int64_t at = begin; at < end; at += AnyTile::kElements) {
-    const Whole tile(at + int(threadIdx.x) * AnyTile::kWidth);
-    if (aligned && tile.at(AnyTile::kVectors - 1) + AnyTile::kWidth <= end) {
+    const Whole tile(at + int(threadIdx.x) * kWidth);
+    if (aligned && tile.at(kVectors - 1) + kWidth <= end) {
       function(tile);
       continue;
     }
 #pragma unroll 1
-    for (int v = 0; v < AnyTile::kVectors; ++v) {
+    for (int v = 0; v < kVectors; ++v) {
+      if (kVectors > 1 && aligned && tile.at(v) + kWidth <= end) {
+        function(Vector(tile.at(v)));
+        continue;
+      }
 #pragma unroll 1
-      for (int j = 0; j < AnyTile::kWidth && tile.at(v) + j < end; ++j) {
+      for (int j = 0; j < kWidth && tile.at(v) + j < end; ++j) {
         function(Element(tile.at(v) + j));
       }
     }

@@ -13,7 +13,7 @@ namespace cuda {
 
 template <class Word>
 inline void store_word(Word* to, const Word& word) {
-  *to = word;
+  cuda_on_cpu::store_word(to, word);
 }
 inline float exp2_approximate(float x) { return exp2f(x); }
 

@@ -38,8 +38,10 @@ pytestmark = pytest.mark.cuda
 
 for_dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
 for_classes = pytest.mark.parametrize("classes", [1, 2, 3, 5, 40])
-# Around a vector, a warp, a block and the chunks of 512 to 4096 pixels; few chunks, and many.
-SIZES = (1, 3, 31, 33, 127, 129, 511, 513, 4095, 4097, 65_536, 1_000_001)
+# Around a vector, a warp, a block and the chunks of 1024 to 4096 pixels; the main sizes 256^2 and
+# 512^2, whole tiles, and with a rest of vectors; few chunks, and many.
+SIZES = (1, 3, 31, 33, 127, 129, 511, 513, 1023, 1025, 4095, 4097)
+SIZES += (65_536, 65_544, 262_144, 262_152, 1_000_001)
 
 
 def bounds_around(logits: Tensor) -> Tensor:
@@ -128,7 +130,7 @@ def test_size(dtype, classes, normalize, reduction):
 @for_dtypes
 @pytest.mark.parametrize("criterion", ["lsgan", "vanilla", "hinge"])
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("count", [1, 900, 14_400, 100_003])
+@pytest.mark.parametrize("count", [1, 900, 903, 14_400, 65_536, 100_003])
 def test_scores(dtype, criterion, reduction, count):
     fake, real = (3 * torch.randn(2, count, device=DEVICE)).to(dtype)
     options = {"criterion": criterion, "reduction": reduction}
@@ -231,8 +233,9 @@ def step(logits: Tensor, labels: Tensor, bounds: Tensor) -> tuple[Tensor, ...]:
 
 @for_dtypes
 @pytest.mark.parametrize("classes", [1, 3])
-def test_repeats_and_alignment_change_no_bit(dtype, classes):
-    logits, labels, bounds = head_inputs(dtype, 3, classes, (250, 200))
+@pytest.mark.parametrize("spatial", [(250, 200), (256, 256), (512, 512)], ids=str)
+def test_repeats_and_alignment_change_no_bit(dtype, classes, spatial):
+    logits, labels, bounds = head_inputs(dtype, 3, classes, spatial)
     wanted = step(logits, labels, bounds)
     for layout in ("contiguous", "offset") * 10:
         got = step(lay_out(logits, layout), lay_out(labels, layout), bounds)
@@ -241,8 +244,9 @@ def test_repeats_and_alignment_change_no_bit(dtype, classes):
 
 @for_dtypes
 @pytest.mark.parametrize("classes", [1, 3])
-def test_an_image_alone_is_the_image_in_a_batch(dtype, classes):
-    logits, labels, bounds = head_inputs(dtype, 5, classes, (251, 201))
+@pytest.mark.parametrize("spatial", [(251, 201), (256, 256)], ids=str)
+def test_an_image_alone_is_the_image_in_a_batch(dtype, classes, spatial):
+    logits, labels, bounds = head_inputs(dtype, 5, classes, spatial)
     batch = accl_ext.segmentation_head(logits, labels, bounds)
     for i in range(5):
         one = slice(i, i + 1)

@@ -112,6 +112,9 @@ inline double element(const void* data, DType dtype, int64_t i) {
   return static_cast<const float*>(data)[i];
 }
 
+// Elements of a vector.
+inline int64_t width_of(DType dtype) { return dtype == DType::kFloat64 ? 2 : 4; }
+
 // Of one rounding to the dtype, relative.
 inline double rounding(DType dtype) {
   switch (dtype) {
@@ -157,6 +160,20 @@ class Checker {
   void same(const std::string& what, const std::vector<char>& got,
             const std::vector<char>& wanted) {
     if (got != wanted) fail(what + " is not bit for bit the same");
+  }
+
+  // Runs `work`, which stores `vectors` vectors of a map of the dtype: all but the end of a row.
+  void stores_vectors(DType dtype, int64_t vectors, const std::function<void()>& work) {
+#ifdef ACCL_CUDA_ON_CPU // the words that a simulator of the machine's instructions counts by itself
+    auto& words = cuda_on_cpu::words_of(dtype == accumulation(dtype) ? 16 : 8);
+    words = 0;
+    work();
+    if (words == vectors) return;
+    fail("stored " + std::to_string(words) + " vectors, expected " + std::to_string(vectors));
+#else
+    (void)dtype, (void)vectors;
+    work();
+#endif
   }
 
   // Runs `work`, which must be so many launches.

@@ -18,6 +18,7 @@ NORMALIZATIONS = ["area", "none", "area2"]
 # more than 32 of them, which are added in another way.
 SIZES = [1, 3, 31, 33, 63, 65, 257, 900, 1023, 1025, 4097]
 LONG = 65_537
+MAIN = 256 * 256  # whole tiles; with 8 more pixels a rest of two vectors, with 1 more an odd one
 
 Fields = dict[str, bytes]
 

@@ -86,6 +86,16 @@ struct Run {
             {"grad_logits", grad_logits.bytes()}};
   }
 
+  // Vectors of the dtype that so many forwards and a backward store if all arrays are aligned.
+  int64_t vectors(int forwards) const {
+    const SegmentationHeadArguments& a = forward;
+    const int64_t rows = a.images * a.classes, width = cases::width_of(a.dtype);
+    if (a.pixels % width && rows > 1) return 0;
+    const bool maps_losses = ce && a.ce_reduction == Reduction::kNone && element == wide;
+    const int64_t rows_forward = (probabilities ? rows : 0) + (maps_losses ? a.images : 0);
+    return a.pixels / width * (forwards * rows_forward + rows);
+  }
+
   void launch(Checker& checker, int repeats) {
     const Buffer scratch(cuda::segmentation_head_scratch(forward) * wide, 0),
         ticket(sizeof(int32_t), 0);
@@ -173,7 +183,7 @@ void run_case(const Case& c, Checker& checker) {
   const DType dtype = DType(c.integer("dtype")), wide = cases::accumulation(dtype);
   cuda_on_cpu::pool().order = cuda_on_cpu::Order::kForward;
   Run run(c, false);
-  run.launch(checker, 2);
+  checker.stores_vectors(dtype, run.vectors(2), [&] { run.launch(checker, 2); });
   for (const auto& input : run.inputs) {
     checker.same(input.first, input.second.bytes(), c.fields.at(input.first));
   }

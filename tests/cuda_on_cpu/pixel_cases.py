@@ -11,6 +11,7 @@ from fields import (
     LABEL_REDUCTIONS,
     LABELS,
     LONG,
+    MAIN,
     NORMALIZATIONS,
     SIZE_REDUCTIONS,
     SIZES,
@@ -29,6 +30,7 @@ def pixel_cases(few: bool) -> Iterator[Fields]:
         return Pixels(dtype, batch, classes, pixels, next(seeds))
 
     yield from heads(case, [1025, 2048] if few else SIZES)
+    yield from main_sizes(case, few)
     # More classes than registers hold, in several blocks; than one sum in shared memory holds.
     yield case(torch.float32, 2, 40, 600).with_labels().with_bounds().with_head().finish()
     yield case(torch.float32, 2, 40, 600).with_bounds().finish()
@@ -49,6 +51,16 @@ def heads(case: Case, sizes: list[int]) -> Iterator[Fields]:
                 batch = 2 if n % 2 else 3
                 head = case(dtype, batch, classes, n).with_labels().with_bounds().with_head()
                 yield head.finish(next(gradients))
+
+
+def main_sizes(case: Case, few: bool) -> Iterator[Fields]:
+    """Images as people train on them: whole tiles, and tiles with a rest of vectors and pixels."""
+    shapes = [(1, 1, MAIN), (2, 1, 2560 + 8), (1, 1, 2560 + 9)]
+    if not few:
+        shapes += [(2, 4, MAIN // 4), (2, 1, MAIN + 8), (1, 1, 4 * MAIN)]
+    for dtype, shape in zip(itertools.cycle(DTYPES), shapes * (1 if few else 2), strict=False):
+        head = case(dtype, *shape).with_labels(share=0.003).with_bounds().with_head()
+        yield head.finish()
 
 
 def larger_heads(case: Case) -> Iterator[Fields]:

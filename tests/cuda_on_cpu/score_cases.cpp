@@ -47,7 +47,13 @@ Results run_scores(const Case& c, Checker& checker, bool shifted, int repeats) {
   const Buffer grad_loss(c.fields.at("grad_loss"), shift(wide));
   a.grad_loss = grad_loss.data();
   for (int32_t g = 0; g < a.groups; ++g) a.group[g].grad_scores = results.grad[g].data();
-  checker.one_launch("backward", [&] { return cuda::accl_loss_backward(a, nullptr); });
+  int64_t vectors = 0; // of the gradients
+  for (int32_t g = 0; g < a.groups; ++g) {
+    vectors += shifted ? 0 : a.group[g].count / cases::width_of(a.dtype);
+  }
+  checker.stores_vectors(a.dtype, vectors, [&] {
+    checker.one_launch("backward", [&] { return cuda::accl_loss_backward(a, nullptr); });
+  });
   for (int32_t g = 0; g < a.groups; ++g) {
     checker.same("input", scores[g].bytes(), c.fields.at("group" + std::to_string(g) + ".scores"));
   }

@@ -9,6 +9,7 @@ import torch
 from fields import (
     DTYPES,
     LONG,
+    MAIN,
     SIZE_REDUCTIONS,
     SIZES,
     Fields,
@@ -77,7 +78,7 @@ def score_cases(few: bool) -> Iterator[Fields]:
     single = itertools.cycle(TERMS[:3])
     pairs = itertools.cycle([["lsgan"] * 2, ["vanilla"] * 2, ["hinge_fake", "hinge_real"]])
     for dtype in DTYPES:
-        for n in [900, 4097, 10_000] if few else [*SIZES, 2100, 10_000]:
+        for n in [900, 4097, 10_000] if few else [*SIZES, 2100, 10_000, MAIN]:
             yield score_case(dtype, [n], [next(single)], next(reductions), next(seeds))
     for dtype in DTYPES[2:3] if few else DTYPES:
         for reduction in SIZE_REDUCTIONS:

@@ -233,6 +233,26 @@ inline int atomicAdd(int* to, int x) {
   return before;
 }
 
+namespace cuda_on_cpu {
+
+// How many words of so many bytes the kernels stored: a vector is one word of 8 or 16. With
+// CUDA_ON_CPU_WITHOUT=vectors the last bytes of each are lost.
+inline std::atomic<int64_t>& words_of(size_t bytes) {
+  static std::atomic<int64_t> words[17];
+  return words[bytes];
+}
+
+template <class Word>
+void store_word(Word* to, const Word& word) {
+  static const char* const site = std::getenv("CUDA_ON_CPU_WITHOUT");
+  static const bool loses = site && site == std::string("vectors");
+  words_of(sizeof(Word)).fetch_add(1, std::memory_order_relaxed);
+  std::memcpy(static_cast<void*>(to), &word,
+              loses && sizeof(Word) >= 8 ? sizeof(Word) - 2 : sizeof(Word));
+}
+
+} // namespace cuda_on_cpu
+
 template <class T>
 T __ldcg(const T* from) {
   return *from;
