@@ -73,7 +73,7 @@ __device__ __forceinline__ void losses(const Pixels& tile, int v, const ScoreGro
 }
 
 template <class In>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, resident(12))
     score_sum(const __grid_constant__ AcclLossArguments a, const __grid_constant__ ScorePlan plan) {
   typedef Accumulation<In> T;
   T* const chunk_sums = static_cast<T*>(a.scratch);
@@ -86,7 +86,9 @@ __global__ void __launch_bounds__(kThreads)
         T loss[Pixels::kWidth];
         losses<In>(tile, v, group, loss);
 #pragma unroll
-        for (int j = 0; j < Pixels::kWidth; ++j) sum[0] += loss[j];
+        for (int j = 0; j < Pixels::kWidth; ++j) {
+          if (tile.holds(v, j)) sum[0] += loss[j];
+        }
       }
     });
     block_sum(sum);

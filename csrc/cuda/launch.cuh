@@ -25,6 +25,11 @@ namespace cuda {
 constexpr int kThreads = ACCL_BLOCK_THREADS;
 constexpr int kWarp = 32;
 constexpr int kWarps = kThreads / kWarp;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+constexpr int kMostResident = 1024 / kThreads; // blocks that every multiprocessor of a kind holds
+#else
+constexpr int kMostResident = 1536 / kThreads;
+#endif
 static_assert(kThreads % kWarp == 0 && kThreads <= 1024,
               "whole warps, at most the hardware's limit");
 
@@ -58,6 +63,9 @@ constexpr Chunks chunks_of(int64_t row) {
 }
 static_assert(kThreads * kMaxChunks != 128 * 2048 || chunks_of(256 * 256).count == 64,
               "as said above, with the sizes of a real build");
+
+// For __launch_bounds__: ptxas leaves room for so many blocks on a multiprocessor.
+constexpr int resident(int blocks) { return blocks < kMostResident ? blocks : kMostResident; }
 
 constexpr int64_t blocks_for(int64_t units) { return units < kMaxBlocks ? units : kMaxBlocks; }
 

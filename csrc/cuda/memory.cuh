@@ -79,10 +79,14 @@ struct Words {
 };
 
 // What a thread has of a tile: kVectors vectors of kWidth neighbouring elements, kThreads vectors
-// apart, so that a warp's accesses are contiguous. A tile can be longer than the chunk that it
-// begins; elements beyond the chunk's end are padding. kWhole: the tile has no padding, and the
-// rows are aligned.
-template <int kVectors_, int kWidth_, bool kWhole = false>
+// apart, so that a warp's accesses are contiguous. A tile can be longer than the rest of its chunk;
+// elements beyond the chunk's end are padding.
+enum class Padding {
+  kElements, // at any element, and the rows may not be aligned
+  kVectors,  // whole vectors after the first, and the rows are aligned
+};
+
+template <int kVectors_, int kWidth_, Padding kPadding = Padding::kElements>
 class Tile {
  public:
   static constexpr int kVectors = kVectors_;
@@ -100,7 +104,8 @@ class Tile {
 
   __device__ __forceinline__ int64_t at(int v) const { return first_ + v * kStride; }
   __device__ __forceinline__ bool holds(int v, int j) const {
-    return kWhole || v * kStride + j < left_;
+    if constexpr (kPadding == Padding::kVectors) return v == 0 || v * kStride < left_;
+    return v * kStride + j < left_;
   }
 
   template <class X>
@@ -116,7 +121,7 @@ class Tile {
       memcpy(to, words, sizeof(to));
     } else {
 #pragma unroll
-      for (int j = 0; j < kWidth; ++j) to[j] = holds(v, j) ? from[j] : padding;
+      for (int j = 0; j < kWidth; ++j) to[j] = has_single(v, j) ? from[j] : padding;
     }
   }
 
@@ -134,7 +139,7 @@ class Tile {
     } else {
 #pragma unroll
       for (int j = 0; j < kWidth; ++j) {
-        if (holds(v, j)) to[j] = from[j];
+        if (has_single(v, j)) to[j] = from[j];
       }
     }
   }
@@ -144,10 +149,14 @@ class Tile {
   friend __device__ void for_tiles(int64_t begin, int64_t end, bool aligned,
                                    const Function& function);
 
-  __device__ __forceinline__ explicit Tile(int64_t first)
-      : first_(first), left_(kElements), aligned_(true) {}
+  __device__ __forceinline__ Tile(int64_t first, int left)
+      : first_(first), left_(left), aligned_(true) {}
   __device__ __forceinline__ bool holds_vector(int v) const {
-    return kWhole || (aligned_ && holds(v, kWidth - 1));
+    return holds(v, kWidth - 1) && (kPadding == Padding::kVectors || aligned_);
+  }
+  // True for an element that is not moved with its vector.
+  __device__ __forceinline__ bool has_single(int v, int j) const {
+    return kPadding == Padding::kElements && holds(v, j);
   }
 
   int64_t first_; // of this thread's elements
@@ -155,31 +164,30 @@ class Tile {
   bool aligned_;
 };
 
-// Calls function(tile) for the elements that a thread has in a chunk. Those of a whole tile come in
-// one call, those of the last tile of a row vector by vector, and the end of the row and rows that
-// are not aligned one by one. The order is the same for all three.
+// Calls function(tile) for the elements that a thread has in a chunk. They come vector by vector,
+// as many of a tile's as the chunk has, in one call; one by one where the rows are not aligned, and
+// in the one thread whose vector the chunk's end cuts. The order is the same.
 template <class AnyTile, class Function>
 __device__ __forceinline__ void for_tiles(int64_t begin, int64_t end, bool aligned,
                                           const Function& function) {
   constexpr int kVectors = AnyTile::kVectors, kWidth = AnyTile::kWidth;
-  typedef Tile<kVectors, kWidth, true> Whole;
-  typedef Tile<1, kWidth, true> Vector;
-  typedef Tile<1, 1, true> Element;
+  typedef Tile<kVectors, kWidth, Padding::kVectors> Vectors;
+  typedef Tile<1, 1, Padding::kVectors> Element;
   for (int64_t at = begin; at < end; at += AnyTile::kElements) {
-    const Whole tile(at + int(threadIdx.x) * kWidth);
-    if (aligned && tile.at(kVectors - 1) + kWidth <= end) {
+    const int rest = end - at < AnyTile::kElements ? int(end - at) : AnyTile::kElements;
+    const int left = rest - int(threadIdx.x) * kWidth; // from this thread's first element on
+    if (left <= 0) continue;
+    const Vectors tile(at + int(threadIdx.x) * kWidth, left);
+    const int last = left % AnyTile::kStride; // of the vector that the chunk ends in or behind
+    if (aligned && (last == 0 || last >= kWidth)) {
       function(tile);
       continue;
     }
 #pragma unroll 1
     for (int v = 0; v < kVectors; ++v) {
-      if (kVectors > 1 && aligned && tile.at(v) + kWidth <= end) {
-        function(Vector(tile.at(v)));
-        continue;
-      }
 #pragma unroll 1
       for (int j = 0; j < kWidth && tile.at(v) + j < end; ++j) {
-        function(Element(tile.at(v) + j));
+        function(Element(tile.at(v) + j, 1));
       }
     }
   }

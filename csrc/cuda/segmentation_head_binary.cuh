@@ -43,7 +43,7 @@ struct BinaryForward {
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
       const T s = sigmoid(logistic_of<In>(widen(z[j])));
-      size += s;
+      if (tile.holds(v, j)) size += s;
       p[j] = narrow<In>(s);
     }
     if (a.probabilities) tile.store(static_cast<In*>(a.probabilities) + row, v, p);
@@ -92,7 +92,7 @@ struct BinaryForward {
 };
 
 template <class In>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, resident(sizeof(In) == 8 ? 8 : 10))
     binary_forward(const __grid_constant__ SegmentationHeadForward a,
                    const __grid_constant__ PixelPlan plan) {
   typedef Accumulation<In> T;
@@ -176,7 +176,7 @@ struct BinaryBackward {
 };
 
 template <class In>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, resident(sizeof(In) == 2 ? 12 : 10))
     binary_backward(const __grid_constant__ SegmentationHeadBackward a,
                     const __grid_constant__ PixelPlan plan) {
   for (int64_t i = blockIdx.x; i < plan.units; i += gridDim.x) {

@@ -99,11 +99,10 @@ def room(kernel: str) -> int:
     return int(kernel.split()[-1]) if kernel.startswith("multiclass") else 1
 
 
-# Stores of maps in each kernel that writes nothing else: whole vectors (two of a whole tile and one
-# of a row's last tile, or one where a tile has one), and elements of the path for tails and
+# Stores of maps in each kernel that writes nothing else: whole vectors, and elements of the path for tails and
 # misaligned rows. The compiler that splits a vector makes 4 scalar stores of it, or as many pairs.
-VECTORS = {"binary_backward": 3, "multiclass_backward": 1, "many_backward": 1}
-VECTORS |= {"score_map": 3, "score_gradient": 3}
+VECTORS = {"binary_backward": 2, "multiclass_backward": 1, "many_backward": 1}
+VECTORS |= {"score_map": 2, "score_gradient": 2}
 
 
 @slow

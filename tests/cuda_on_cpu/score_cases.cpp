@@ -51,7 +51,7 @@ Results run_scores(const Case& c, Checker& checker, bool shifted, int repeats) {
   for (int32_t g = 0; g < a.groups; ++g) {
     vectors += shifted ? 0 : a.group[g].count / cases::width_of(a.dtype);
   }
-  checker.stores_vectors(a.dtype, vectors, [&] {
+  checker.stores_vectors(a.dtype, vectors, a.groups, [&] {
     checker.one_launch("backward", [&] { return cuda::accl_loss_backward(a, nullptr); });
   });
   for (int32_t g = 0; g < a.groups; ++g) {
