@@ -99,8 +99,9 @@ def room(kernel: str) -> int:
     return int(kernel.split()[-1]) if kernel.startswith("multiclass") else 1
 
 
-# Stores of maps in each kernel that writes nothing else: whole vectors, and elements of the path for tails and
-# misaligned rows. The compiler that splits a vector makes 4 scalar stores of it, or as many pairs.
+# Stores of maps in each kernel that writes nothing else: whole vectors, and elements of the path
+# for tails and misaligned rows. The compiler that splits a vector makes 4 scalar stores of it, or
+# as many pairs.
 VECTORS = {"binary_backward": 2, "multiclass_backward": 1, "many_backward": 1}
 VECTORS |= {"score_map": 2, "score_gradient": 2}
 
