@@ -81,8 +81,9 @@ class MethodDefaults:
     @property
     def balances_classes(self) -> bool:
         """Whether each class counts alike in the data term."""
-        given = self.class_balance
-        return self.table_row.class_balance if given is None else given
+        if self.class_balance is not None:
+            return self.class_balance
+        return self.table_row.class_balance and (self.classes or 1) <= 2
 
     @property
     def sees_image(self) -> bool:

@@ -48,8 +48,8 @@ class Method:
         alpha_of_classes: the same with more than two classes, where it is another one: labels of
             every class, the background too, say more than labels of one object, and masks of
             others should say less.
-        class_balance: whether each class counts alike in the data term, however many pixels of it
-            are labelled.
+        class_balance: whether object and background count alike in the data term by default,
+            however many pixels of each are labelled; not the default with more than two classes.
         crf: whether the gated CRF is on by default.
         size_prior, size_balance, consistency: default weights of these three.
         conditional: whether D sees the image beside the mask by default.

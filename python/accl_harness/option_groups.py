@@ -202,7 +202,7 @@ class ObjectiveOptions:
     class_balance: bool | None = None
     """Each class that a batch labels counts alike in the cross-entropy, however many of its pixels
     are labelled: a few marks of the object are not drowned by many of the background. Default: true
-    for sccl_crf and accl_crf, else false."""
+    for sccl_crf and accl_crf of one object, else false."""
     conditional: bool | None = None
     """The discriminator sees the image beside the mask. With masks of other images that can teach
     it that what follows the image's edges is no reference mask; then try false. Default: false for

@@ -155,3 +155,21 @@ def test_missing_or_foreign_yaml_is_refused(tmp_path):
     (tmp_path / "config.yaml").write_text("epochs: 3\n")
     with pytest.raises(UserError, match="is not a config of this version"):
         load_config(tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize(
+    ("method", "classes", "given", "wanted"),
+    [
+        ("accl_crf", None, None, True),
+        ("accl_crf", 2, None, True),
+        ("accl_crf", 4, None, False),
+        ("accl_crf", 4, True, True),
+        ("accl_crf", None, False, False),
+        ("sccl_crf", None, None, True),
+        ("fs_ce", None, None, False),
+        ("partial_ce", None, None, False),
+    ],
+)
+def test_which_methods_balance_object_and_background(method, classes, given, wanted):
+    config = make_config("small", method=method, classes=classes, class_balance=given)
+    assert config.balances_classes is wanted
