@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, Literal
 
 from .options import add_config, given, show_first
@@ -101,6 +102,29 @@ def references(parser: Any, words: Sequence[str]) -> None:
     parser.add_class_arguments(MaskBankOptions, None)
 
 
+def grow(parser: Any, words: Sequence[str]) -> None:
+    from .data.options import WeakOptions
+
+    parser.add_argument("marks", type=str, help="Weak labels, named as the images, are read here.")
+    parser.add_argument("out", type=str, help="The grown masks go to this folder.")
+    parser.add_argument(
+        "--images", type=str, required=True, help="The images are read from this folder."
+    )
+    parser.add_argument(
+        "--references",
+        type=str | None,
+        default=None,
+        help="Painted masks of any images, in this folder, tell the objects' size; needed where no "
+        "background is marked.",
+    )
+    parser.add_argument("--size", type=int, default=128, help="The walker sees so large squares.")
+    _reading_arguments(parser)
+    _classes_argument(parser)
+    codes = ("codes", "foreground", "background", "unlabelled")
+    making = {field.name for field in fields(WeakOptions) if field.name not in codes}
+    parser.add_class_arguments(WeakOptions, None, skip=making)
+
+
 def train(parser: Any, words: Sequence[str]) -> None:
     add_config(parser, words, "small")
     parser.add_argument("--resume", type=bool, default=False, help="The run in --out goes on.")
@@ -160,7 +184,7 @@ def compare(parser: Any, words: Sequence[str]) -> None:
     preset = "small" if given(words, "data") else "demo"
     add_config(parser, words, preset, skip={"method", "seed"})
     parser.add_argument(
-        "--methods", type=str, nargs="+", help="These methods are trained; default: all nine."
+        "--methods", type=str, nargs="+", help="These methods are trained; default: all but walker."
     )
     parser.add_argument(
         "--seeds",

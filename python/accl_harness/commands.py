@@ -131,6 +131,27 @@ def _references(options: Any) -> None:
     )
 
 
+def _grow(options: Any) -> None:
+    from .data.options import WeakOptions
+    from .evaluation.grow import grow
+
+    report = grow(
+        options.marks,
+        options.out,
+        options.images,
+        options.references,
+        size=options.size,
+        weak=WeakOptions(**fields_of(WeakOptions, options)),
+        mask_threshold=options.mask_threshold,
+        mask_value=options.mask_value,
+        slices=options.slices,
+        classes=options.classes,
+    )
+    _say(f"{report['count']} masks in {options.out}")
+    if report["unmarked"]:
+        _say(f"without a mark: {', '.join(report['unmarked'])}")
+
+
 def _train(options: Any) -> None:
     from .config import refuse_idle_options
     from .data.class_names import class_title
@@ -267,6 +288,12 @@ COMMANDS: dict[str, Command] = {
         arguments.references,
         _references,
         mask_bank_switches,
+    ),
+    "grow": Command(
+        "grow masks from weak labels with a random walker, to look at or to train on",
+        "accl grow weak grown --images data/train/images --references data/train/masks",
+        arguments.grow,
+        _grow,
     ),
     "train": Command(
         "train one method and score it on the test images",

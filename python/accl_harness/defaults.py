@@ -110,7 +110,7 @@ class MethodDefaults:
     @property
     def uses_references(self) -> bool:
         """Whether any term asks the reference masks."""
-        return self.accl_weight > 0 or self.asks_masks
+        return self.accl_weight > 0 or self.asks_masks or self.table_row.data_term == "grown"
 
     @property
     def asks_masks(self) -> bool:

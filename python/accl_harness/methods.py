@@ -1,4 +1,4 @@
-"""The seven methods of the paper's Table 1 and two beyond it: what each is trained on and against.
+"""The seven methods of the paper's Table 1 and three beyond it: what each is trained on.
 
 =================  =====================  ==================  =================================
 method             data term              constraint          reference masks R of D
@@ -15,11 +15,16 @@ method             data term              constraint          reference masks R 
                                           gated CRF
 ``accl_crf``       partial CE             ACCL, gated CRF,    a mask drawn from the training set,
                                           sizes, two views    softened; D sees it alone, in noise
+``walker``         BCE with a mask grown
+                   from the marks
 =================  =====================  ==================  =================================
 
 The gated CRF is what none of the paper's terms is: a look at the image. With it the masks of other
 images teach the shape of objects whose extent the image gives; without it they can teach a network
 one mask for all images.
+
+``walker`` is what a person would do without this package: grow a mask of each training image from
+its marks (:mod:`~.data.grow`), then train on these masks.
 
 The binary cross-entropy of all pixels is the partial cross-entropy with every pixel labelled, so
 one operation serves all methods; they differ in the labels it is given.
@@ -30,7 +35,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Labels = Literal["weak", "weak_or_background", "full"]
+Labels = Literal["weak", "weak_or_background", "full", "grown"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,8 @@ class Method:
 
     Attributes:
         data_term: the labels of the cross-entropy: ``weak`` (unlabelled pixels ignored),
-            ``weak_or_background`` (unlabelled pixels count as background) or ``full`` masks.
+            ``weak_or_background`` (unlabelled pixels count as background), ``full`` masks, or masks
+            ``grown`` from the weak labels.
         size: whether the size penalty is on by default (weight 0.01).
         accl: whether the adversarial term is on by default.
         reference_kind: what D sees as real where ACCL is on, unless the config says otherwise.
@@ -56,6 +62,7 @@ class Method:
         soften, noise: default standard deviations of the Gaussian blur of the reference masks, in
             pixels, and of the noise on all masks that D sees.
         in_paper: whether it is one of the paper's seven.
+        by_name: whether ``accl compare`` trains it only where ``--methods`` names it.
     """
 
     data_term: Labels
@@ -74,6 +81,7 @@ class Method:
     soften: float = 0.0
     noise: float = 0.0
     in_paper: bool = True
+    by_name: bool = False
 
 
 METHODS: dict[str, Method] = {
@@ -101,6 +109,7 @@ METHODS: dict[str, Method] = {
         noise=0.2,
         in_paper=False,
     ),
+    "walker": Method("grown", in_paper=False, by_name=True),
 }
 
 PAPER_BOUNDS: dict[str, tuple[float, float]] = {

@@ -33,6 +33,7 @@ MethodName = Literal[
     "fs_ce",
     "sccl_crf",
     "accl_crf",
+    "walker",
 ]
 CriterionName = Literal["lsgan", "vanilla", "hinge"]
 PresetName = Literal["small", "paper", "demo", "scribble"]
@@ -176,7 +177,8 @@ class ObjectiveOptions:
 
     method: MethodName = "accl_crf"
     """A method of the paper's Table 1 is trained, or sccl_crf or accl_crf, which look at the image
-    as well. Preset paper: unpaired_accl."""
+    as well, or walker: full supervision on masks grown from the marks. Preset paper:
+    unpaired_accl."""
     alpha: float | None = None
     """ACCL has this weight, 0 for off; default: the method's (1e-3 partial, 1e-2 unpaired and
     paired, 0.3 accl_crf, with more than two classes 0.05)."""

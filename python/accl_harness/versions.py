@@ -15,6 +15,7 @@ PACKAGES = (
     "monai",
     "numpy",
     "scipy",
+    "scikit-image",
     "lightning-fabric",
     "jsonargparse",
     "matplotlib",

@@ -30,9 +30,10 @@ LATE = {
     "pydicom",
     "highdicom",
     "optuna",
+    "skimage.segmentation",
     "torch.utils.tensorboard",
 }
-"""Libraries of single file formats, and of extras."""
+"""Libraries of single file formats, of one method, and of extras."""
 
 
 def module_of(path):

@@ -74,7 +74,7 @@ def make_bank(
     slices: Slices = "auto",
     mask_bank: MaskBankOptions | None = None,
     painted: int = 5,
-    n: int = 200,
+    n: int | None = 200,
     seed: int = 0,
 ) -> ReferenceBank:
     """The bank of reference masks for a training set; the options are those of ``references``.
@@ -88,6 +88,7 @@ def make_bank(
       ``folder``, or from ``painted`` masks of the training set. These are spread over the objects'
       sizes, as those should be that a person paints: three are a small, a middling and a large
       one. The others stay unseen.
+      With ``n`` None they are left as they are.
     - kind ``auto``: ``augmented`` where ``folder`` holds fewer than ``FEW_MASKS``, else ``folder``.
 
     Raises:
@@ -127,7 +128,8 @@ def make_bank(
     else:
         known = ", ".join(get_args(ReferenceKind))
         raise UserError(f"references: wanted one of {known}, got {kind!r}")
-    if kind == "augmented" or (kind == "auto" and len(masks) < FEW_MASKS):
+    few = kind == "auto" and len(masks) < FEW_MASKS
+    if n is not None and (kind == "augmented" or few):
         masks = [made.mask for made in make_masks(masks, n, seed, mask_bank, classes)]
     resized = np.stack([resize_mask(mask, size) for mask in masks])
     return ReferenceBank(torch.from_numpy(resized), False, foregrounds)

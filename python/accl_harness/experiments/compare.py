@@ -57,7 +57,8 @@ def compare(
             ``references`` for the methods with masks of other images; without any of those it is
             refused. ``crf``, ``size_prior``, ``soften`` and ``d_noise`` count for the two methods
             beyond the paper.
-        methods: names from ``methods.METHODS``; None takes all nine.
+        methods: names from ``methods.METHODS``; None takes the paper's seven and the
+            two with the gated CRF.
         seeds: None takes 0 for the demo, else 0, 1, 2.
         jobs: trainings at a time, each with its share of the cores; None: one for each core on a
             CPU, one on a GPU.
@@ -144,7 +145,8 @@ def plan(
     Raises:
         UserError: an unknown method, or options that none of the methods has.
     """
-    methods = list(METHODS) if methods is None else list(methods)
+    every = [name for name, row in METHODS.items() if not row.by_name]
+    methods = every if methods is None else list(methods)
     unknown = [method for method in methods if method not in METHODS]
     if unknown or not methods:
         raise UserError(f"--methods: wanted some of {', '.join(METHODS)}, got {unknown or 'none'}")
@@ -166,7 +168,7 @@ def _refuse_unused(base: TrainConfig, methods: Sequence[str]) -> None:
     """An option that none of the methods would take is a mistake, not a default."""
     references = None if base.references == ReferenceOptions() else base.references
     adversarial = [name for name, row in METHODS.items() if row.accl]
-    beyond = [name for name, row in METHODS.items() if not row.in_paper]
+    beyond = [name for name, row in METHODS.items() if row.crf]
     extra = {name: _set(base, name) for name in _BEYOND}
     for option, value, takers in (
         ("--alpha", base.alpha, adversarial),
@@ -184,7 +186,8 @@ def _refuse_unused(base: TrainConfig, methods: Sequence[str]) -> None:
 def _other_masks(method: str) -> bool:
     """Whether a method's reference masks are those of other images, which options may replace."""
     row = METHODS[method]
-    return (row.accl or row.crf) and row.reference_kind == "unpaired"
+    asks = row.accl or row.crf or row.data_term == "grown"
+    return asks and row.reference_kind == "unpaired"
 
 
 def _references(base: TrainConfig, method: str) -> ReferenceOptions:
@@ -209,7 +212,7 @@ def _for_method(base: TrainConfig, method: str, paper_settings: str | None) -> T
         alpha=base.alpha if row.accl else None,
         size_weight=base.size_weight if row.size else None,
         references=_references(base, method),
-        **({name: getattr(plain, name) for name in _BEYOND} if row.in_paper else {}),
+        **({name: getattr(plain, name) for name in _BEYOND} if not row.crf else {}),
     )
     if paper_settings is None:
         return config

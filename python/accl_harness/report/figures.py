@@ -28,6 +28,7 @@ METHOD_COLOURS = {
     "fs_ce": "#000000",
     "sccl_crf": "#B59F00",
     "accl_crf": "#D55E00",
+    "walker": "#7F5A3C",
 }
 TILE = 1.55  # inches
 DPI = 120

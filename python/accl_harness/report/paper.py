@@ -13,7 +13,12 @@ _ROWS = {
     "paired_accl": "Paired ACCL",
     "fs_ce": "FS CE",
 }
-METHOD_LABELS = {**_ROWS, "sccl_crf": "SCCL + CRF †", "accl_crf": "ACCL + CRF †"}
+METHOD_LABELS = {
+    **_ROWS,
+    "sccl_crf": "SCCL + CRF †",
+    "accl_crf": "ACCL + CRF †",
+    "walker": "Random walker †",
+}
 ROW_SENTENCES = {
     "weak_ce": "every pixel without a label counts as background.",
     "partial_ce": "the labelled pixels alone.",
@@ -30,6 +35,8 @@ ROW_SENTENCES = {
     "accl_crf": "not in the paper; the labelled pixels, the gated CRF, the mean size of the "
     "reference masks, and a discriminator that takes masks of other images for real, softened and "
     "in noise, and sees masks alone.",
+    "walker": "not in the paper; masks grown from the labelled pixels by a random walker, with the "
+    "mean size of the reference masks.",
 }
 """What each row of the table is trained on."""
 

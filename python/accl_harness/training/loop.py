@@ -12,6 +12,7 @@ from torch import Tensor
 from ..classes import by_class
 from ..config import TrainConfig
 from ..data.dataset import Dataset
+from ..data.grow import with_grown_labels
 from ..errors import UserError
 from .batches import TrainingData, stream_seed
 from .curves import Row, Watch
@@ -54,6 +55,8 @@ class Trainer:
         self.watch = self._watch()
         fully = config.table_row.data_term == "full"
         self.annotation_ratio = 1.0 if fully else train.annotation()["ratio"]
+        if config.table_row.data_term == "grown":
+            train = with_grown_labels(train, masks)
         self._bounds = class_bounds(config, train.masks)
         if config.penalty_weight > 0 and not any(self._bounds):
             raise UserError(

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..classes import by_class, each_object, foreground_maps, labelled_objects
 from ..config import TrainConfig, size_bounds
 from ..data.dataset import Dataset
+from ..data.grow import needs_sizes
 from ..data.options import UNLABELLED
 from ..data.references import ReferenceBank, make_bank
 from ..errors import UserError
@@ -35,7 +36,8 @@ MASKS_MEASURED = 256
 
 def reference_bank(config: TrainConfig, train: Dataset) -> ReferenceBank | None:
     """The reference masks, or None where no term asks them."""
-    if not config.uses_references:
+    grown = config.table_row.data_term == "grown"
+    if not config.uses_references or (grown and not needs_sizes(train) and not config.asks_masks):
         return None
     kind, options = config.reference_kind, config.references
     return make_bank(
@@ -47,7 +49,7 @@ def reference_bank(config: TrainConfig, train: Dataset) -> ReferenceBank | None:
         slices=config.slices,
         mask_bank=options.mask_bank,
         painted=options.painted,
-        n=options.count,
+        n=None if grown else options.count,
         seed=config.seed,
     )
 
