@@ -63,7 +63,7 @@ def test_overview_names_every_command(capsys):
 
 def test_the_commands_are_those_of_the_specification():
     assert list(COMMANDS) == [
-        *("phantom", "import", "weaken", "references", "train", "evaluate", "predict"),
+        *("phantom", "import", "weaken", "references", "grow", "train", "evaluate", "predict"),
         *("compare", "sweep", "verify", "bench", "info"),
     ]
 
@@ -217,7 +217,7 @@ def test_nested_options_and_switches_reach_their_place(folder, data):
     ("line", "message"),
     [
         ("train --epochs x", "--epochs: wanted int, got x"),
-        ("train --method magic", "'sccl_crf' or 'accl_crf', got magic"),
+        ("train --method magic", "'accl_crf' or 'walker', got magic"),
         ("train --bounds 3", "--bounds: cannot be 3"),
         ("train --n-tests 3", "unrecognized arguments: --n-tests 3"),
         ("train --pre paper", "unrecognized arguments: --pre paper"),
