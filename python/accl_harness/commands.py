@@ -161,7 +161,7 @@ def _train(options: Any) -> None:
     config = config_of(options)
     if not options.resume:  # a run of `accl compare` carries the options of all its methods
         refuse_idle_options(config)
-    run = run_training(config, resume=options.resume)
+    run = run_training(config, resume=options.resume, live=True)
     metrics = Run(run).metrics()
     if metrics is None or int(os.environ.get("LOCAL_RANK", 0)) != 0:
         return

@@ -4,6 +4,7 @@
     data.json         which data it belongs to       per_image.csv   the scores of each image
     metrics.csv       a row of figures an epoch      predictions/    the masks of the test images
     checkpoints/      networks and optimisers        figures/, tensorboard/
+    classes.yaml      the names of the classes       report.html     of accl train
 
 Files of earlier versions stay readable.
 """

@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from ..classes import decide
 from ..config import TrainConfig
 from ..data.class_names import class_title
 from ..data.dataset import Dataset
@@ -17,12 +18,13 @@ from ..data.options import Slices
 from ..data.pairing import has_split
 from ..errors import UserError
 from ..evaluation.evaluate import load_test, of_training, score_run, score_warnings
+from ..report.live import LiveReport
 from ..report.single import draw_curves, draw_run
-from ..report.table import number
+from ..report.table import Sheet, number
 from ..run import Run, ScoreFolder
 from ..storage import folder_name
 from ..training.curves import Row
-from ..training.inference import TrainedRun, load_run
+from ..training.inference import TrainedRun, load_run, predict_probabilities
 from ..training.session import Session, run_to_write, training_session
 
 FACTS = ("seconds", "annotation_ratio", "bounds", "warnings", "measured")
@@ -34,6 +36,7 @@ def run_training(
     *,
     resume: bool = False,
     quiet: bool = False,
+    live: bool = False,
     on_epoch: Callable[[Row], None] | None = None,
 ) -> Path:
     """Train, and score the result on the test split, where the data have one.
@@ -43,6 +46,7 @@ def run_training(
         resume: go on from the last checkpoint in ``config.out``; start where there is none;
             leave a finished run as it is.
         quiet: show nothing on the terminal.
+        live: write ``report.html`` again and again, for a browser to look at meanwhile.
         on_epoch: called with the row of metrics.csv after each epoch.
 
     Returns:
@@ -61,11 +65,45 @@ def run_training(
     with training_session(config, resume=resume, quiet=quiet) as session:
         if test is None:
             session.progress.say(f"{config.data} has no folder test: nothing will be scored")
-        session.train(on_epoch)
+        # One process alone: a network of several is not to be asked by one of them.
+        report = _live_report(run, session) if live and config.devices == 1 else None
+        session.train(_both(report, on_epoch))
         if session.writes:
             _end(run, session, test)
+            if report is not None:
+                _last_report(report, run)
         session.finish()
     return run.folder
+
+
+def _live_report(run: Run, session: Session) -> LiveReport:
+    def predict(images: Dataset) -> list[np.ndarray]:
+        return list(decide(predict_probabilities(session.trained(), images.images)).cpu().numpy())
+
+    return LiveReport(run, session.trainer.config, session.images, predict)
+
+
+def _both(*watchers: Callable[[Row], None] | None) -> Callable[[Row], None]:
+    """Who looks at the row of each epoch, one after the other."""
+
+    def look(row: Row) -> None:
+        for watcher in watchers:
+            if watcher is not None:
+                watcher(row)
+
+    return look
+
+
+def _last_report(report: LiveReport, run: Run) -> None:
+    metrics = run.metrics()
+    rows = []
+    if "dsc" in metrics:
+        rows = [
+            [name, number(metrics[key], scale=scale, digits=digits)]
+            for name, key, scale, digits in _shown_scores(metrics)
+        ]
+    scores = Sheet(["score", "mean"], rows) if rows else None
+    report.write(report.config.epochs, metrics["warnings"], scores)
 
 
 def _end(run: Run, session: Session, test: Dataset | None) -> None:

@@ -16,7 +16,17 @@ from matplotlib.patches import Patch
 
 from ..errors import HarnessWarning
 from ..storage import printable, write_atomically
-from .overlays import RIGHT, class_handles, draw_contours, grey, legend_handles, overlay
+from .overlays import (
+    BACKGROUND,
+    RIGHT,
+    class_colour,
+    class_handles,
+    draw_contours,
+    grey,
+    legend_handles,
+    mark_overlay,
+    overlay,
+)
 
 METHOD_COLOURS = {
     "weak_ce": "#999999",
@@ -195,6 +205,43 @@ def worst_page(
         handles = _legend([case for cases in worst.values() for case in cases])
         place = {"loc": "outside lower center", "ncols": 5 if width > 8 else 2}
         figure.legend(handles=handles, fontsize=8, **place)
+        return save(figure, path)
+
+
+def marks_panel(
+    images: Sequence[np.ndarray],
+    marks: Sequence[np.ndarray],
+    predictions: Sequence[np.ndarray],
+    path: Path,
+    *,
+    classes: int | None = None,
+    names: Sequence[str] | None = None,
+) -> Path:
+    """Write images in a row, below each its marks and its prediction; returns ``path``.
+
+    Args:
+        images: [H, W] each, of any real dtype.
+        marks: [H, W] each: class indices, 0 background, 255 not marked.
+        predictions: [H, W] each, of class indices.
+        path: PNG to write.
+        classes: number of classes; None: 0 and 1, one object.
+        names: of the classes, by index.
+    """
+    with style(**{"axes.grid": False}):
+        figure = Figure(figsize=(len(images) * TILE + 0.3, 3 * TILE + 0.5), layout="constrained")
+        axes = figure.subplots(3, len(images), squeeze=False)
+        for column, parts in zip(axes.T, zip(images, marks, predictions, strict=True), strict=True):
+            image, marked, predicted = parts
+            shown = grey(image), mark_overlay(image, marked), mark_overlay(image, predicted, 0)
+            for axis, picture in zip(column, shown, strict=True):
+                _bare(axis)
+                axis.imshow(picture)
+        for axis, heading in zip(axes[:, 0], ("image", "marks", "prediction"), strict=True):
+            axis.set_ylabel(heading)
+        objects = [Patch(facecolor=class_colour(1), label=names[1] if names else "object")]
+        objects = objects if classes is None else class_handles(range(1, classes), names)
+        handles = [*objects, Patch(facecolor=BACKGROUND, label="marked as background")]
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(7, len(handles)))
         return save(figure, path)
 
 

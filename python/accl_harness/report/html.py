@@ -18,9 +18,17 @@ from markupsafe import Markup
 from .table import Sheet
 
 
-def page(title: str, lead: str, blocks: Iterable[Markup]) -> str:
-    """The whole document; ``blocks`` come from the functions below, empty ones are left out."""
-    return _templates().get_template("page.html").render(title=title, lead=lead, blocks=blocks)
+def page(title: str, lead: str, blocks: Iterable[Markup], refresh: int | None = None) -> str:
+    """The whole document.
+
+    Args:
+        title: the heading.
+        lead: the sentence below it.
+        blocks: from the functions below, empty ones are left out.
+        refresh: the browser reads the file again after so many seconds; None: never.
+    """
+    parts = {"title": title, "lead": lead, "blocks": blocks, "refresh": refresh}
+    return _templates().get_template("page.html").render(parts)
 
 
 def heading(text: str) -> Markup:

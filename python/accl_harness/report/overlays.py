@@ -16,6 +16,7 @@ from matplotlib.patches import Patch
 
 RIGHT, ADDED, MISSED = "#009E73", "#D55E00", "#56B4E9"
 CLASS_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00")
+BACKGROUND = "#0072B2"
 OPACITY = 0.55
 
 
@@ -52,6 +53,23 @@ def overlay(
     picture = grey(image)
     for where, colour in tints:
         picture[where] = (1 - OPACITY) * picture[where] + OPACITY * np.array(to_rgb(colour))
+    return picture
+
+
+def mark_overlay(image: np.ndarray, labels: np.ndarray, unmarked: int = 255) -> np.ndarray:
+    """The image with labels tinted in, each class in its colour; RGB float [H, W, 3] in 0 to 1.
+
+    Args:
+        image: [H, W] of any real dtype.
+        labels: [H, W] of class indices, 0 the background.
+        unmarked: this value is not tinted.
+    """
+    picture = grey(image)
+    for value in np.unique(labels):
+        if value != unmarked:
+            colour = np.array(to_rgb(class_colour(int(value)) if value else BACKGROUND))
+            where = labels == value
+            picture[where] = (1 - OPACITY) * picture[where] + OPACITY * colour
     return picture
 
 

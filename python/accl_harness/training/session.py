@@ -24,7 +24,9 @@ from .runtime import launch
 class Session:
     """A training under way, the only one in its folder."""
 
-    def __init__(self, run: Run, trainer: Trainer, progress: Progress):
+    def __init__(self, run: Run, trainer: Trainer, progress: Progress, images: Dataset):
+        self.images = images
+        """What a person may look at meanwhile: the validation images, else the training's."""
         self.run = run
         self.trainer = trainer
         self.progress = progress
@@ -117,7 +119,7 @@ def training_session(config: TrainConfig, *, resume: bool, quiet: bool) -> Itera
                 run.record_data(config.data, digest)
             visible = fabric.is_global_zero and not quiet
             with Progress(config, trainer.data.steps, visible) as progress:
-                yield Session(run, trainer, progress)
+                yield Session(run, trainer, progress, validation or train)
 
 
 def run_to_write(config: TrainConfig, resume: bool) -> Run:
