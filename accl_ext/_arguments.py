@@ -35,6 +35,21 @@ class SegmentationHeadOutput(NamedTuple):
     """[B, C] in pixels, accumulation dtype: sum of the probabilities."""
 
 
+class SegmentationHeadOverlapOutput(NamedTuple):
+    """What :func:`accl_ext.segmentation_head` returns with ``overlap``: one field more."""
+
+    probabilities: Tensor
+    """[B, C, *S], dtype of the logits."""
+    partial_ce: Tensor
+    """Scalar, accumulation dtype: cross-entropy over the labelled pixels."""
+    size_penalty: Tensor
+    """Scalar, accumulation dtype: mean penalty of eq. (3)."""
+    soft_size: Tensor
+    """[B, C] in pixels, accumulation dtype: sum of the probabilities."""
+    overlap: Tensor
+    """Accumulation dtype: what :func:`accl_ext.partial_overlap_loss` gives, by default a scalar."""
+
+
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
@@ -122,17 +137,19 @@ def check_map(
         )
 
 
-def check_weight(logits: Tensor, weight: Tensor | None) -> None:
+def check_weight(logits: Tensor, weight: Tensor | None, argument: str = "weight") -> None:
     if weight is None:
         return
     if not weight.is_floating_point():
-        raise TypeError(f"weight must be a floating dtype, got {_name(weight.dtype)}")
+        raise TypeError(f"{argument} must be a floating dtype, got {_name(weight.dtype)}")
     n = max(logits.shape[1], 2)
     if _shape(weight) != [n]:
-        raise ValueError(f"weight must have shape [{n}], one value a class, got {_shape(weight)}")
-    check_same_device(weight, "weight", logits, "logits")
+        raise ValueError(
+            f"{argument} must have shape [{n}], one value a class, got {_shape(weight)}"
+        )
+    check_same_device(weight, argument, logits, "logits")
     if weight.requires_grad:
-        raise ValueError("weight must not require grad")
+        raise ValueError(f"{argument} must not require grad")
 
 
 def check_pixel_weight(logits: Tensor, pixel_weight: Tensor | None) -> None:

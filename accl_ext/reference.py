@@ -9,34 +9,35 @@ for weakly supervised medical image segmentation".
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from . import _arguments as arguments
+from . import _reference_pixels as pixels
 
 __all__ = [
     "SegmentationHeadOutput",
+    "SegmentationHeadOverlapOutput",
     "accl_discriminator_loss",
     "accl_loss",
     "gated_crf_loss",
     "partial_cross_entropy",
+    "partial_overlap_loss",
     "segmentation_head",
     "size_penalty",
     "validate_labels",
 ]
 
-from ._arguments import SegmentationHeadOutput, validate_labels
+from ._arguments import (
+    SegmentationHeadOutput,
+    SegmentationHeadOverlapOutput,
+    validate_labels,
+)
+from ._overlap_arguments import options_and_weight
 from ._reference_gated_crf import gated_crf_loss
-
-
-class _PixelTerms(NamedTuple):
-    """Cross-entropy of every pixel and the weight it carries, both [B, N]."""
-
-    loss: Tensor
-    weight: Tensor
+from ._reference_overlap import loss_of, overlap_sums, partial_overlap_loss
 
 
 def accl_loss(
@@ -51,7 +52,7 @@ def accl_loss(
     arguments.check_option("criterion", criterion, arguments.CRITERIA)
     arguments.check_option("reduction", reduction, arguments.SCORE_REDUCTIONS)
     if criterion == "hinge":
-        loss = -_accumulation(scores)
+        loss = -pixels.accumulation(scores)
     else:
         loss = _score_term(scores, target, criterion)
     return _reduce(loss, reduction)
@@ -78,8 +79,8 @@ def accl_discriminator_loss(
     arguments.check_option("reduction", reduction, arguments.SCORE_REDUCTIONS)
     arguments.check_score_pair(fake_scores, real_scores, reduction)
     if criterion == "hinge":
-        fake = (1 + _accumulation(fake_scores)).relu()
-        real = (1 - _accumulation(real_scores)).relu()
+        fake = (1 + pixels.accumulation(fake_scores)).relu()
+        real = (1 - pixels.accumulation(real_scores)).relu()
     else:
         fake = _score_term(fake_scores, fake_target, criterion)
         real = _score_term(real_scores, real_target, criterion)
@@ -107,10 +108,12 @@ def partial_cross_entropy(
     arguments.check_pixel_weight(logits, pixel_weight)
     arguments.check_label_smoothing(label_smoothing)
     arguments.check_option("reduction", reduction, arguments.LABEL_REDUCTIONS)
-    terms = _pixel_terms(_rows(logits), labels, ignore_index, weight, pixel_weight, label_smoothing)
+    rows = pixels.flat(logits)
+    labelled = pixels.read_labels(rows, labels, ignore_index, pixel_weight)
+    terms = pixels.pixel_terms(rows, labelled, weight, label_smoothing)
     if reduction == "none":
         return terms.loss.reshape(logits.shape[:1] + logits.shape[2:])
-    return _reduce_pixels(terms, reduction)
+    return pixels.reduce_pixels(terms, reduction)
 
 
 def size_penalty(
@@ -130,7 +133,7 @@ def size_penalty(
     arguments.check_option("normalize", normalize, arguments.NORMALIZATIONS)
     arguments.check_option("reduction", reduction, arguments.SIZE_REDUCTIONS)
     arguments.check_bounds(logits, bounds)
-    size = _probabilities(_rows(logits)).sum(-1)
+    size = pixels.probabilities(pixels.flat(logits)).sum(-1)
     return _penalty(size, bounds, math.prod(logits.shape[2:]), normalize, reduction)
 
 
@@ -144,13 +147,16 @@ def segmentation_head(
     pixel_weight: Tensor | None = None,
     label_smoothing: float = 0.0,
     normalize: str = "area",
-) -> SegmentationHeadOutput:
+    overlap: Mapping | None = None,
+) -> SegmentationHeadOutput | SegmentationHeadOverlapOutput:
     """Probabilities, partial cross-entropy, size penalty and soft size in one call.
 
     ``logits`` [B, C, *S] and ``labels`` [B, *S] or [B, 1, *S] to (probabilities [B, C, *S], a
-    scalar, a scalar, soft size [B, C]). Arguments, dtypes and errors are those of
-    :func:`accl_ext.segmentation_head`.
+    scalar, a scalar, soft size [B, C]), and with ``overlap`` the overlap loss. Arguments, dtypes
+    and errors are those of :func:`accl_ext.segmentation_head`.
     """
+    if overlap is not None:
+        options, overlap_weight = options_and_weight(overlap)
     if bounds is not None:
         bounds = arguments.bounds_tensor(bounds, logits)
     arguments.check_logits(logits)
@@ -161,134 +167,45 @@ def segmentation_head(
     arguments.check_option("normalize", normalize, arguments.NORMALIZATIONS)
     if bounds is not None:
         arguments.check_bounds(logits, bounds)
-    rows = _rows(logits)
-    terms = _pixel_terms(rows, labels, ignore_index, weight, pixel_weight, label_smoothing)
-    probabilities = _probabilities(rows)
+    if overlap is not None:
+        arguments.check_weight(logits, overlap_weight, "weight of overlap")
+    rows = pixels.flat(logits)
+    labelled = pixels.read_labels(rows, labels, ignore_index, pixel_weight)
+    terms = pixels.pixel_terms(rows, labelled, weight, label_smoothing)
+    probabilities = pixels.probabilities(rows)
     size = probabilities.sum(-1)
     if bounds is None:
         penalty = size.new_zeros(())
     else:
         penalty = _penalty(size, bounds, math.prod(logits.shape[2:]), normalize, "mean")
-    return SegmentationHeadOutput(
+    head = SegmentationHeadOutput(
         probabilities.to(logits.dtype).reshape(logits.shape),
-        _reduce_pixels(terms, "mean"),
+        pixels.reduce_pixels(terms, "mean"),
         penalty,
         size,
     )
-
-
-def _accumulation(x: Tensor) -> Tensor:
-    return x.to(arguments.accumulation_dtype(x.dtype))
-
-
-def _rows(logits: Tensor) -> Tensor:
-    """[B, C, *S] -> [B, C, N] in the accumulation dtype."""
-    return _accumulation(logits).flatten(2)
-
-
-def _softplus(x: Tensor) -> Tensor:
-    # F.softplus turns linear at 20, which costs float64 its last digits.
-    return -F.logsigmoid(-x)
+    if overlap is None:
+        return head
+    sums = overlap_sums(rows, labelled, options.squared)
+    return SegmentationHeadOverlapOutput(
+        *head, loss_of(sums, options, logits.shape[1], overlap_weight)
+    )
 
 
 def _score_term(scores: Tensor, target: float, criterion: str) -> Tensor:
-    scores = _accumulation(scores)
+    scores = pixels.accumulation(scores)
     if criterion == "lsgan":
         return (scores - target) ** 2
     # softplus(d) - t d in two parts that do not cancel; one without weight is left out, for it
     # would be 0 * inf at an infinite score.
     parts = ((1 - target, scores), (target, -scores))
-    return sum(weight * _softplus(x) for weight, x in parts if weight != 0)
+    return sum(weight * pixels.softplus(x) for weight, x in parts if weight != 0)
 
 
 def _reduce(loss: Tensor, reduction: str) -> Tensor:
     if reduction == "none":
         return loss
     return loss.sum() / max(loss.numel(), 1) if reduction == "mean" else loss.sum()
-
-
-def _probabilities(rows: Tensor) -> Tensor:
-    return rows.sigmoid() if rows.shape[1] == 1 else rows.softmax(1)
-
-
-def _pixel_terms(
-    rows: Tensor,
-    labels: Tensor,
-    ignore_index: int,
-    weight: Tensor | None,
-    pixel_weight: Tensor | None,
-    label_smoothing: float,
-) -> _PixelTerms:
-    n_labels = max(rows.shape[1], 2)
-    code = labels.flatten(1).long()
-    labelled = code != ignore_index if labels.dtype != torch.bool else torch.ones_like(code) > 0
-    invalid = labelled & ((code < 0) | (code >= n_labels))
-    if arguments.values_are_at_hand(labels):
-        arguments.check_label_values(code[invalid], rows.shape[1], ignore_index)
-    safe_code = torch.where(labelled & ~invalid, code, 0)
-    of_class = None if weight is None else weight.to(rows.dtype)
-    if pixel_weight is None:
-        of_pixel = labelled.to(rows.dtype)
-    else:
-        of_pixel = torch.where(labelled, pixel_weight.flatten(1).to(rows.dtype), 0)
-    w = of_pixel if of_class is None else of_pixel * of_class[safe_code]
-    # Selecting before the formula as well as after keeps a NaN or infinite logit of a pixel that
-    # does not count out of the gradient (0 * NaN is NaN).
-    counts = w != 0
-    if label_smoothing > 0:
-        counts = (of_pixel != 0) if of_class is None else (of_pixel != 0) & (of_class != 0).any()
-    x = torch.where(counts.unsqueeze(1), rows, 0)
-    if label_smoothing > 0:
-        loss = of_pixel * _smoothed_cross_entropy(x, safe_code, of_class, label_smoothing)
-    else:
-        loss = w * _cross_entropy(x, safe_code)
-    loss = torch.where(counts, loss, 0)
-    # Where values cannot be looked at (CUDA), a label that is no class turns to NaN. A factor and
-    # not a choice between two losses: the unchosen one's gradient would be 0 * NaN everywhere.
-    return _PixelTerms(loss * torch.where(invalid, math.nan, 1.0), w)
-
-
-def _cross_entropy(rows: Tensor, code: Tensor) -> Tensor:
-    """-log p of the label, [B, N]."""
-    if rows.shape[1] == 1:
-        x = rows.squeeze(1)
-        return _softplus(torch.where(code == 1, -x, x))
-    return -rows.log_softmax(1).gather(1, code.unsqueeze(1)).squeeze(1)
-
-
-def _smoothed_cross_entropy(
-    rows: Tensor, code: Tensor, weight: Tensor | None, smoothing: float
-) -> Tensor:
-    """(1 - e) w_y (-log p_y) + e / K sum_c w_c (-log p_c), [B, N].
-
-    One class counts as two (K = 2) of logits 0 and z.
-    """
-    if rows.shape[1] == 1:
-        losses = torch.cat([_softplus(rows), _softplus(-rows)], 1)
-    else:
-        losses = -rows.log_softmax(1)
-    n_labels = losses.shape[1]
-    classes = torch.arange(n_labels, device=rows.device).view(1, -1, 1)
-    is_label = (classes == code.unsqueeze(1)).to(rows.dtype)
-    factor = (1 - smoothing) * is_label + smoothing / n_labels
-    if weight is not None:
-        factor = factor * weight.view(1, -1, 1)
-    return torch.where(factor == 0, 0, factor * losses).sum(1)
-
-
-def _reduce_pixels(terms: _PixelTerms, reduction: str) -> Tensor:
-    if reduction == "sum":
-        return terms.loss.sum()
-    if reduction == "mean":
-        return _divide_or_zero(terms.loss.sum(), terms.weight.sum())
-    image_weight = terms.weight.sum(1)
-    image_loss = _divide_or_zero(terms.loss.sum(1), image_weight)
-    return image_loss.sum() / (image_weight != 0).sum().clamp(min=1)
-
-
-def _divide_or_zero(numerator: Tensor, denominator: Tensor) -> Tensor:
-    empty = denominator == 0
-    return torch.where(empty, 0, numerator) / torch.where(empty, 1, denominator)
 
 
 def _penalty(size: Tensor, bounds: Tensor, pixels: int, normalize: str, reduction: str) -> Tensor:
