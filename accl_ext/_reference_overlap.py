@@ -91,6 +91,7 @@ def loss_of(
 ) -> Tensor:
     """The ratio of every pair that counts, and their mean, sum or table."""
     first = options.first_class(classes)
+    nothing = ~(sums.labelled != 0).any()
     hit, predicted, labelled = (x[:, first:] for x in sums)
     if options.batch:
         hit, predicted, labelled = (x.sum(0) for x in (hit, predicted, labelled))
@@ -108,6 +109,7 @@ def loss_of(
         w = weight[first:].to(hit.dtype).expand_as(hit)
     if options.absent == "skip":
         w = torch.where(labelled == 0, 0, w)
+    w = torch.where(nothing, 0, w)
     weighted = torch.where(w == 0, 0, w * loss)
     if options.reduction == "none":
         return weighted

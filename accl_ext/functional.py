@@ -2,58 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from types import SimpleNamespace
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from . import _crf_arguments, _library
+from . import _crf_arguments
 from ._arguments import (
     SegmentationHeadOutput,
+    SegmentationHeadOverlapOutput,
     bounds_tensor,
     validate_labels,
 )
+from ._operators import operators as _ops
+from ._overlap_arguments import options_and_weight
+from ._partial_overlap import partial_overlap_loss
 
 __all__ = [
     "SegmentationHeadOutput",
+    "SegmentationHeadOverlapOutput",
     "accl_discriminator_loss",
     "accl_loss",
     "gated_crf_loss",
     "partial_cross_entropy",
+    "partial_overlap_loss",
     "segmentation_head",
     "size_penalty",
     "validate_labels",
 ]
-
-_OPS = (
-    "accl_loss",
-    "accl_discriminator_loss",
-    "partial_cross_entropy",
-    "size_penalty",
-    "segmentation_head",
-    "gated_crf_loss",
-)
-
-
-def _missing(reason: str):
-    def raise_reason(*_):
-        raise ImportError(
-            f"accl_ext: the fused ops are not available: {reason} "
-            "The same functions in pure PyTorch are in accl_ext.reference."
-        )
-
-    return raise_reason
-
-
-def _load_ops() -> SimpleNamespace:
-    reason = _library.load()
-    if reason is not None:
-        return SimpleNamespace(**dict.fromkeys(_OPS, _missing(reason)))
-    return SimpleNamespace(**{name: getattr(torch.ops.accl_ext, name).default for name in _OPS})
-
-
-_ops = _load_ops()
 
 
 def accl_loss(
@@ -244,7 +220,8 @@ def segmentation_head(
     pixel_weight: Tensor | None = None,
     label_smoothing: float = 0.0,
     normalize: str = "area",
-) -> SegmentationHeadOutput:
+    overlap: Mapping | None = None,
+) -> SegmentationHeadOutput | SegmentationHeadOverlapOutput:
     """Probabilities, partial cross-entropy, size penalty and soft size in one read of the logits.
 
     What a training step needs of the segmentation network: the mask that the discriminator sees
@@ -257,19 +234,22 @@ def segmentation_head(
         bounds: as in :func:`size_penalty`; None gives a ``size_penalty`` of 0.
         ignore_index: as in :func:`partial_cross_entropy`.
         weight: as in :func:`partial_cross_entropy`.
-        pixel_weight: as in :func:`partial_cross_entropy`; of the cross-entropy alone.
+        pixel_weight: as in :func:`partial_cross_entropy`; of the cross-entropy and the overlap.
         label_smoothing: as in :func:`partial_cross_entropy`.
         normalize: as in :func:`size_penalty`.
+        overlap: options of :func:`partial_overlap_loss`, ``dict()`` for its defaults; that loss is
+            then a further output. Labels and ``pixel_weight`` are those of the cross-entropy; a
+            ``weight`` of the classes is given in the dict.
 
     Returns:
         Named tuple ``(probabilities, partial_ce, size_penalty, soft_size)``, all differentiable:
         probabilities [B, C, *S] in the dtype of the logits (sigmoid for C = 1, else softmax over
         C), two scalars (means) and the soft size [B, C] in pixels, those in float32 (float64 for
-        float64).
+        float64); with ``overlap`` a fifth field of that name.
 
     Raises:
-        TypeError, ValueError, RuntimeError: as :func:`partial_cross_entropy` and
-            :func:`size_penalty`.
+        TypeError, ValueError, RuntimeError: as :func:`partial_cross_entropy`,
+            :func:`size_penalty` and :func:`partial_overlap_loss`.
 
     Example:
         >>> logits = torch.zeros(1, 1, 2, 2, requires_grad=True)
@@ -281,10 +261,31 @@ def segmentation_head(
     """
     if bounds is not None:
         bounds = bounds_tensor(bounds, logits)
+    numbers, overlap_weight = [], None
+    if overlap is not None:
+        options, overlap_weight = options_and_weight(overlap)
+        if not logits.is_cuda:
+            numbers = options.numbers()
     outputs = _ops.segmentation_head(
-        logits, labels, bounds, ignore_index, weight, pixel_weight, label_smoothing, normalize
+        logits,
+        labels,
+        bounds,
+        ignore_index,
+        weight,
+        pixel_weight,
+        label_smoothing,
+        normalize,
+        numbers,
+        overlap_weight if numbers else None,
     )
-    return SegmentationHeadOutput(*outputs[:4])
+    if overlap is None:
+        return SegmentationHeadOutput(*outputs[:4])
+    if numbers:
+        return SegmentationHeadOverlapOutput(*outputs[:4], outputs[6])
+    arguments = {"ignore_index": ignore_index, "pixel_weight": pixel_weight, **overlap}
+    return SegmentationHeadOverlapOutput(
+        *outputs[:4], partial_overlap_loss(logits, labels, **arguments)
+    )
 
 
 def gated_crf_loss(

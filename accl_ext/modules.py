@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -15,6 +15,7 @@ __all__ = [
     "ACCLLoss",
     "GatedCRFLoss",
     "PartialCrossEntropyLoss",
+    "PartialOverlapLoss",
     "SegmentationHead",
     "SizePenalty",
 ]
@@ -146,6 +147,71 @@ class PartialCrossEntropyLoss(_Options):
         return F.partial_cross_entropy(logits, labels, pixel_weight=pixel_weight, **self._kwargs())
 
 
+class PartialOverlapLoss(_Options):
+    """:func:`accl_ext.partial_overlap_loss` as a module.
+
+    ``loss(logits, labels)`` or ``loss(logits, labels, pixel_weight)``.
+
+    Args:
+        ignore_index: the label of unlabelled pixels.
+        alpha: weight of what is predicted and not labelled.
+        beta: weight of what is labelled and not predicted.
+        smooth_numerator: added to the numerator.
+        smooth_denominator: added to the denominator.
+        absent: ``"skip"`` or ``"keep"``, for classes of which nothing is labelled.
+        include_background: whether class 0 counts; None: for two and more classes.
+        weight: as in :class:`PartialCrossEntropyLoss`.
+        squared: squares the probabilities in the denominator.
+        batch: the sums go over the whole batch.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+    """
+
+    options = (
+        "ignore_index",
+        "alpha",
+        "beta",
+        "smooth_numerator",
+        "smooth_denominator",
+        "absent",
+        "include_background",
+        "weight",
+        "squared",
+        "batch",
+        "reduction",
+    )
+
+    def __init__(
+        self,
+        *,
+        ignore_index: int = 255,
+        alpha: float = 0.5,
+        beta: float = 0.5,
+        smooth_numerator: float = 0.0,
+        smooth_denominator: float = 0.0,
+        absent: str = "skip",
+        include_background: bool | None = None,
+        weight: Tensor | None = None,
+        squared: bool = False,
+        batch: bool = False,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        self.ignore_index = ignore_index
+        self.alpha = alpha
+        self.beta = beta
+        self.smooth_numerator = smooth_numerator
+        self.smooth_denominator = smooth_denominator
+        self.absent = absent
+        self.include_background = include_background
+        self.squared = squared
+        self.batch = batch
+        self.reduction = reduction
+        self.register_buffer("weight", weight)
+
+    def forward(self, logits: Tensor, labels: Tensor, pixel_weight: Tensor | None = None) -> Tensor:
+        return F.partial_overlap_loss(logits, labels, pixel_weight=pixel_weight, **self._kwargs())
+
+
 class SizePenalty(_Options):
     """:func:`accl_ext.size_penalty` as a module.
 
@@ -194,9 +260,11 @@ class SegmentationHead(_Options):
         weight: as in :class:`PartialCrossEntropyLoss`.
         label_smoothing: as in :class:`PartialCrossEntropyLoss`.
         normalize: as in :class:`SizePenalty`.
+        overlap: options of :class:`PartialOverlapLoss`, ``dict()`` for its defaults; the output
+            then has a field more. A ``weight`` among them is a buffer, ``overlap_weight``.
     """
 
-    options = ("bounds", "ignore_index", "weight", "label_smoothing", "normalize")
+    options = ("bounds", "ignore_index", "weight", "label_smoothing", "normalize", "overlap")
 
     def __init__(
         self,
@@ -206,12 +274,16 @@ class SegmentationHead(_Options):
         weight: Tensor | None = None,
         label_smoothing: float = 0.0,
         normalize: str = "area",
+        overlap: Mapping | None = None,
     ) -> None:
         super().__init__()
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
         self.normalize = normalize
         self.register_buffer("weight", weight)
+        self.overlap = None if overlap is None else dict(overlap)
+        if overlap is not None and "weight" in overlap:
+            self.register_buffer("overlap_weight", self.overlap.pop("weight"))
         _keep_bounds(self, bounds)
 
     def forward(
@@ -220,8 +292,10 @@ class SegmentationHead(_Options):
         labels: Tensor,
         bounds: Tensor | tuple[float, float] | None = None,
         pixel_weight: Tensor | None = None,
-    ) -> F.SegmentationHeadOutput:
+    ) -> F.SegmentationHeadOutput | F.SegmentationHeadOverlapOutput:
         kwargs = self._kwargs()
+        if "overlap_weight" in self._buffers:
+            kwargs["overlap"] = {**self.overlap, "weight": self.overlap_weight}
         if bounds is not None:
             kwargs["bounds"] = bounds
         return F.segmentation_head(logits, labels, pixel_weight=pixel_weight, **kwargs)

@@ -49,8 +49,23 @@ struct AcclLossArguments {
 };
 
 // ---------------------------------------------------------------------------------------------
-// Pixels: eqs. (1) to (3). segmentation_head, partial_cross_entropy and size_penalty are this one
-// computation with outputs left out (a null pointer).
+// Pixels: eqs. (1) to (3). segmentation_head, partial_cross_entropy, size_penalty and
+// partial_overlap_loss are this one computation with outputs left out (a null pointer).
+
+// How the sums of math/overlap.h become a loss; in the ops a list of these numbers in this order,
+// with absent (0: skip, 1: keep), include_background (-1: none given), reduction.
+struct OverlapOptions {
+  double alpha = 0.5, beta = 0.5;
+  double smooth_numerator = 0, smooth_denominator = 0;
+  bool keep_absent = false;
+  int32_t first_class = 0; // 1 without the background
+  bool squared = false;
+  bool batch = false;
+  Reduction reduction = Reduction::kMean;
+};
+
+// K, the number of labels: one class counts as two, background and object.
+constexpr int64_t overlap_labels(int64_t classes) { return classes == 1 ? 2 : classes; }
 
 struct SegmentationHeadArguments {
   int64_t images = 0;  // B
@@ -80,6 +95,10 @@ struct SegmentationHeadArguments {
   int64_t bounds_stride[3] = {0, 0, 0};   // in elements
   Normalization normalization = Normalization::kArea;
   Reduction size_reduction = Reduction::kMean;
+
+  // Overlap over the labelled pixels, whose weight is pixel_weight.
+  OverlapOptions overlap;
+  const void* overlap_weight = nullptr; // [K] accumulation type, or null: all 1
 };
 
 struct SegmentationHeadForward : SegmentationHeadArguments {
@@ -89,6 +108,10 @@ struct SegmentationHeadForward : SegmentationHeadArguments {
   void* penalty = nullptr;       // [] accumulation type, or [B, C] for kNone
   void* penalty_scale = nullptr; // [] accumulation type: factor of a squared excess in penalty
   void* soft_size = nullptr;     // [B, C] accumulation type
+  // [B, K, 3] accumulation type: hit, predicted, labelled of each pair. Null: no overlap.
+  void* overlap_sums = nullptr;
+  // [] accumulation type, or for kNone [B, K'], with `batch` [K'], K' = K - first_class
+  void* overlap_loss = nullptr;
 
   void* scratch = nullptr;   // CUDA: [segmentation_head_scratch(*this)] accumulation type
   int32_t* ticket = nullptr; // CUDA: a counter of blocks, which the launch sets to 0
@@ -102,6 +125,9 @@ struct SegmentationHeadBackward : SegmentationHeadArguments {
   const void* grad_ce = nullptr;            // [] accumulation type, or [B, N] for kNone
   const void* grad_penalty = nullptr;       // [] accumulation type, or [B, C] for kNone
   const void* grad_soft_size = nullptr;     // [B, C] accumulation type
+  const void* overlap_sums = nullptr;       // [B, K, 3] accumulation type
+  const void* grad_overlap = nullptr;       // as overlap_loss
+  const void* grad_overlap_sums = nullptr;  // [B, K, 3] accumulation type
   void* grad_logits = nullptr;              // [B, C, N] dtype
 };
 

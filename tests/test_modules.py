@@ -39,6 +39,14 @@ MODULES = {
         lambda z, y: (z, y),
         "ignore_index=255, weight=tensor([0.5000, 2.0000]), label_smoothing=0.0, reduction='mean'",
     ),
+    "overlap": (
+        accl_ext.PartialOverlapLoss(alpha=0.3, absent="keep", batch=True, weight=WEIGHT.clone()),
+        accl_ext.partial_overlap_loss,
+        lambda z, y: (z, y),
+        "ignore_index=255, alpha=0.3, beta=0.5, smooth_numerator=0.0, smooth_denominator=0.0, "
+        "absent='keep', include_background=None, weight=tensor([0.5000, 2.0000]), squared=False, "
+        "batch=True, reduction='mean'",
+    ),
     "size_penalty": (
         accl_ext.SizePenalty((3, 6), normalize="none", reduction="sum"),
         accl_ext.size_penalty,
@@ -55,14 +63,15 @@ MODULES = {
         accl_ext.SegmentationHead(label_smoothing=0.2, normalize="area2"),
         accl_ext.segmentation_head,
         lambda z, y: (z, y),
-        "bounds=None, ignore_index=255, weight=None, label_smoothing=0.2, normalize='area2'",
+        "bounds=None, ignore_index=255, weight=None, label_smoothing=0.2, normalize='area2', "
+        "overlap=None",
     ),
     "head_with_tensors": (
         accl_ext.SegmentationHead(BOUNDS.clone(), weight=WEIGHT.clone()),
         accl_ext.segmentation_head,
         lambda z, y: (z, y),
         "bounds=tensor([[3., 6.]]), ignore_index=255, weight=tensor([0.5000, 2.0000]), "
-        "label_smoothing=0.0, normalize='area'",
+        "label_smoothing=0.0, normalize='area', overlap=None",
     ),
     "gated_crf": (
         accl_ext.GatedCRFLoss(radius=2, kernels=((1, 3, 0.2), (0.5, 2, None)), reduction="sum"),
@@ -258,3 +267,21 @@ def test_in_a_training_step():
     (out.partial_ce + 0.01 * out.size_penalty + accl(out.probabilities)).backward()
     assert network.weight.grad.isfinite().all()
     assert network.weight.grad.any()
+
+
+def test_the_head_s_overlap():
+    z, y = data()
+    weight = torch.rand(2, 5, 7)
+    plain = accl_ext.SegmentationHead(overlap={"alpha": 0.3})
+    got = plain(z, y, pixel_weight=weight)
+    assert torch.equal(
+        got.overlap, accl_ext.partial_overlap_loss(z, y, alpha=0.3, pixel_weight=weight)
+    )
+    # A weight is a buffer: it moves with the module, is saved, and keeps its dtype.
+    options = {"include_background": True, "weight": WEIGHT.clone()}
+    module = accl_ext.SegmentationHead(overlap=options)
+    assert set(module.state_dict()) == {"overlap_weight"}
+    assert "weight" in options
+    wanted = accl_ext.partial_overlap_loss(z, y, **options)
+    assert torch.equal(module.half()(z, y).overlap, wanted)
+    assert module.to("meta")(z.to("meta"), y.to("meta")).overlap.is_meta

@@ -11,6 +11,7 @@
 #include <limits>
 
 #include "../math/label_smoothing.h"
+#include "overlap.h"
 
 namespace accl {
 namespace {
@@ -46,7 +47,7 @@ struct Probabilities {
 // What the labels say about each pixel, [B, 1, N].
 struct Labelled {
   at::Tensor code;  // the class, or 0 where there is no label
-  at::Tensor scale; // pixel weight * ce_scale; 0 where there is no label, NaN where it is invalid
+  at::Tensor pixel; // the pixel's weight; 0 where there is no label, NaN where it is invalid
   at::Tensor own;   // the part of q that only the label's class has
   at::Tensor share; // the part of q that every class has, [1, K, 1]; undefined without smoothing
 
@@ -60,14 +61,11 @@ struct Labelled {
     const int64_t labels = classes == 1 ? 2 : classes;
     const at::Tensor is_class = (label >= 0).logical_and(label < labels);
     code = at::where(is_class.logical_and(is_labelled), label, 0);
-    scale = in.pixel_weight ? in.pixel_weight->to(z.scalar_type()).reshape_symint(code.sym_sizes())
+    pixel = in.pixel_weight ? in.pixel_weight->to(z.scalar_type()).reshape_symint(code.sym_sizes())
                             : at::ones_like(label, z.options());
-    scale = at::where(is_class, scale, std::numeric_limits<double>::quiet_NaN());
-    if (Reduction(in.ce_reduction) != Reduction::kNone) {
-      scale = scale * in.ce_scale->view({-1, 1, 1});
-    }
+    pixel = at::where(is_class, pixel, std::numeric_limits<double>::quiet_NaN());
     // Unlabelled pixels get 0 and not NaN, because the third derivative multiplies them by 0.
-    scale = at::where(is_labelled, scale, 0.0);
+    pixel = at::where(is_labelled, pixel, 0.0);
     const at::Tensor weight =
         in.weight ? in.weight->to(z.scalar_type()) : at::ones({labels}, z.options());
     const auto smoothing = label_smoothing_of(in.label_smoothing, classes);
@@ -93,6 +91,51 @@ struct Labelled {
     return share.defined() ? of_p - (u * share).sum(1, true) : of_p;
   }
 };
+
+// Of the overlap: returns what goes to the logits, and fills in the rest. With G the gradients of
+// hit and predicted and w the weight of a pixel, the gradient of p_k is
+//   w (G_hit [k = y] + m G_predicted),  m = 1, or 2 p_k where squared,
+// so u reaches the sums as hit_k = sum of w [k = y] (J u)_k and predicted_k = sum of w m (J u)_k.
+at::Tensor add_overlap(const SegmentationHeadBackwardInputs& in, const Labelled& label,
+                       const Probabilities& probabilities, const at::Tensor& u,
+                       const at::Tensor& pulled, SegmentationHeadSecondDerivatives& out) {
+  const OverlapPairs pairs(in);
+  const bool squared = parse_overlap(in.overlap, in.logits).squared;
+  const bool binary = probabilities.binary();
+  const at::Tensor classes =
+      at::arange(in.overlap_sums->size(1), label.code.options()).view({1, -1, 1});
+  const at::Tensor is_label = label.code == classes; // [B, K, N]
+  const at::Tensor counts = label.pixel != 0;
+  // One class is two, whose probabilities change against each other.
+  const auto both = [&](const at::Tensor& of_object, const at::Tensor& of_background) {
+    return binary ? at::cat({of_background, of_object}, 1) : of_object;
+  };
+  const auto difference = [&](const at::Tensor& x) {
+    return binary ? x.narrow(1, 1, 1) - x.narrow(1, 0, 1) : x;
+  };
+  const at::Tensor p = both(probabilities.p, (-probabilities.z).sigmoid());
+  const at::Tensor pulled_both = both(pulled, -pulled);
+  const at::Tensor hit_factor = at::where(is_label.logical_and(counts), label.pixel, 0.0);
+  const at::Tensor factor = squared ? label.pixel * 2 * p : label.pixel.expand_as(p);
+  const at::Tensor predicted_factor = at::where(counts, factor, 0.0);
+
+  const at::Tensor gradient = pairs.gradient();
+  const at::Tensor of_hit = gradient.narrow(-1, 0, 1), of_predicted = gradient.narrow(-1, 1, 1);
+  const at::Tensor a = difference(hit_factor * of_hit + predicted_factor * of_predicted);
+  at::Tensor to_z = probabilities.curve(u, a);
+  if (squared) {
+    to_z = to_z + probabilities.pull(difference(2 * label.pixel * of_predicted * pulled_both));
+  }
+  const auto sum = [&](const at::Tensor& by) {
+    return at::where(counts, by * pulled_both, 0.0).sum(-1, true);
+  };
+  const OverlapPairs::Second second =
+      pairs.second(at::cat({sum(hit_factor), sum(predicted_factor)}, -1));
+  out.grad_overlap = second.grad_overlap;
+  out.grad_overlap_sums = second.grad_overlap_sums;
+  out.overlap_sums = second.overlap_sums;
+  return at::where(counts, to_z, 0.0);
+}
 
 // The excess of math/size.h, and the mask of where a bound is exceeded.
 std::pair<at::Tensor, at::Tensor> size_excess(const SegmentationHeadBackwardInputs& in) {
@@ -144,14 +187,23 @@ SegmentationHeadSecondDerivatives segmentation_head_double_backward(
   at::Tensor to_z = at::zeros_like(u);
   if (a.defined()) to_z = to_z + probabilities.curve(u, a.expand_as(u));
 
+  const bool with_overlap = in.grad_overlap || in.grad_overlap_sums;
+  if (!in.grad_ce && !with_overlap) {
+    out.logits = to_z.to(in.logits.scalar_type()).reshape_symint(in.logits.sym_sizes());
+    return out;
+  }
+  const Labelled label(in, probabilities.z);
+  if (with_overlap) to_z = to_z + add_overlap(in, label, probabilities, u, pulled, out);
   if (in.grad_ce) {
-    const Labelled label(in, probabilities.z);
+    const at::Tensor scale = Reduction(in.ce_reduction) == Reduction::kNone
+                                 ? label.pixel
+                                 : label.pixel * in.ce_scale->view({-1, 1, 1});
     const bool mapped = Reduction(in.ce_reduction) == Reduction::kNone;
     const at::Tensor g = mapped ? in.grad_ce->reshape_symint(label.code.sym_sizes()) : *in.grad_ce;
-    const at::Tensor factor = label.scale * label.total();
+    const at::Tensor factor = scale * label.total();
     const at::Tensor counts = factor != 0;
     to_z = to_z + at::where(counts, factor * g * pulled, 0.0);
-    const at::Tensor to_ce = at::where(counts, label.scale * label.along(u, probabilities), 0.0);
+    const at::Tensor to_ce = at::where(counts, scale * label.along(u, probabilities), 0.0);
     out.grad_ce = mapped ? to_ce.reshape_symint(in.grad_ce->sym_sizes()) : to_ce.sum();
   }
   out.logits = to_z.to(in.logits.scalar_type()).reshape_symint(in.logits.sym_sizes());

@@ -17,15 +17,17 @@ constexpr int64_t kChunk = 8192;
 struct ImageGradient {
   const double* row = nullptr; // [C] of the soft size V, the penalty's included; null: none
   double ce = 0;               // of each pixel's weighted loss
+  const double* overlap = nullptr; // [K, 2] of hit and predicted of each class; null: none
 };
 
 struct GatedCrfTile; // gated_crf_loss.h
 
 struct Kernels {
   const char* name;
-  // Writes the sums over the chunk to chunk_sums [C + 2]: soft size of each class, cross-entropy,
-  // weight. scratch has segmentation_head_scratch_bytes(). Returns the index in the image of the
-  // first pixel whose label is invalid, or -1.
+  // Writes the sums over the chunk to chunk_sums [segmentation_head_sums()]: soft size of each
+  // class, cross-entropy, weight, and with overlap three for each label. scratch has
+  // segmentation_head_scratch_bytes(). Returns the index in the image of the first pixel whose
+  // label is invalid, or -1.
   int64_t (*segmentation_head_forward)(const SegmentationHeadForward&, int64_t image, int64_t chunk,
                                        double* chunk_sums, void* scratch);
   void (*segmentation_head_backward)(const SegmentationHeadBackward&, int64_t image, int64_t chunk,
@@ -36,10 +38,14 @@ struct Kernels {
   double (*gated_crf_tile)(const GatedCrfArguments&, const GatedCrfTile&, void* scratch);
 };
 
-// The scratch is two arrays of sixteen numbers for each class, aligned to kVectorBytes.
+// The scratch is arrays of sixteen numbers, two for each class and three for each label, aligned to
+// kVectorBytes.
 constexpr int64_t kVectorBytes = 64;
 constexpr int64_t segmentation_head_scratch_bytes(int64_t classes) {
-  return classes * 2 * 16 * int64_t(sizeof(double));
+  return (classes * 2 + overlap_labels(classes) * 3) * 16 * int64_t(sizeof(double));
+}
+constexpr int64_t segmentation_head_sums(const SegmentationHeadForward& a) {
+  return a.classes + 2 + (a.overlap_sums ? overlap_labels(a.classes) * 3 : 0);
 }
 
 // The best instruction set that this processor has, or the one that ACCL_EXT_ISA names. Exported

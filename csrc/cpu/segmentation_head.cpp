@@ -1,4 +1,4 @@
-// segmentation_head, partial_cross_entropy and size_penalty on CPU: computes the chunks in
+// segmentation_head and its parts on CPU: computes the chunks in
 // parallel, then adds their sums in order.
 #include <atomic>
 #include <cstdlib>
@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "../math/size.h"
+#include "overlap.h"
 #include "parallel.h"
 
 namespace accl {
@@ -16,9 +17,8 @@ struct Free {
   void operator()(void* memory) const { std::free(memory); }
 };
 
-// Scratch of one thread, aligned for vectors of any instruction set. One class needs none.
+// Scratch of one thread, aligned for vectors of any instruction set.
 std::unique_ptr<void, Free> make_scratch(int64_t classes) {
-  if (classes == 1) return nullptr;
   void* const memory = std::aligned_alloc(kVectorBytes, segmentation_head_scratch_bytes(classes));
   TORCH_CHECK(memory != nullptr, "accl_ext: no memory for ", classes, " classes");
   return std::unique_ptr<void, Free>(memory);
@@ -31,7 +31,7 @@ Bounds<T> bounds_of(const SegmentationHeadArguments& a, int64_t image, int64_t c
   return {at[0], at[a.bounds_stride[2]]};
 }
 
-// Adds the sums of an image's chunks: [C] soft sizes, cross-entropy, weight.
+// Adds the sums of an image's chunks: [C] soft sizes, cross-entropy, weight, overlap.
 void add_chunks(const double* chunk_sums, int64_t chunk_count, int64_t width, double* sums) {
   for (int64_t k = 0; k < width; ++k) sums[k] = 0;
   for (int64_t chunk = 0; chunk < chunk_count; ++chunk) {
@@ -86,6 +86,27 @@ void finish_size(const SegmentationHeadForward& a, const double* sums, int64_t w
   if (a.size_reduction != Reduction::kNone) *static_cast<T*>(a.penalty) = T(total * scale);
 }
 
+template <class T>
+void finish_overlap(const SegmentationHeadForward& a, const double* sums, int64_t width) {
+  const int64_t of_image = overlap_labels(a.classes) * 3;
+  std::vector<double> of_pairs(a.images * of_image);
+  for (int64_t image = 0; image < a.images; ++image) {
+    const double* const from = sums + image * width + a.classes + 2;
+    for (int64_t k = 0; k < of_image; ++k) {
+      of_pairs[image * of_image + k] = from[k];
+      static_cast<T*>(a.overlap_sums)[image * of_image + k] = T(from[k]);
+    }
+  }
+  OverlapPairs<T, double>(a, of_pairs.data()).write_loss(static_cast<T*>(a.overlap_loss));
+}
+
+template <class T>
+void fill_overlap_gradient(const SegmentationHeadBackward& a, double* gradient) {
+  OverlapPairs<T, T>(a, static_cast<const T*>(a.overlap_sums))
+      .write_gradient(static_cast<const T*>(a.grad_overlap),
+                      static_cast<const T*>(a.grad_overlap_sums), gradient);
+}
+
 // Gradient of each soft size: the incoming one plus that of the penalty.
 template <class T>
 void fill_row_gradient(const SegmentationHeadBackward& a, double* row) {
@@ -105,7 +126,7 @@ void fill_row_gradient(const SegmentationHeadBackward& a, double* row) {
 int64_t segmentation_head_forward(const SegmentationHeadForward& a) {
   const Kernels& isa = kernels();
   const int64_t chunk_count = chunks(a.pixels);
-  const int64_t width = a.classes + 2;
+  const int64_t width = segmentation_head_sums(a);
   const std::unique_ptr<double[]> chunk_sums(new double[a.images * chunk_count * width]);
   const int64_t none = a.images * a.pixels;
   std::atomic<int64_t> invalid(none);
@@ -130,9 +151,11 @@ int64_t segmentation_head_forward(const SegmentationHeadForward& a) {
                sums.data() + image * width);
   }
   const bool wide = a.dtype == DType::kFloat64;
-  if (a.labels)
+  if (a.ce)
     (wide ? finish_cross_entropy<double> : finish_cross_entropy<float>)(a, sums.data(), width);
   if (a.soft_size) (wide ? finish_size<double> : finish_size<float>)(a, sums.data(), width);
+  if (a.overlap_sums)
+    (wide ? finish_overlap<double> : finish_overlap<float>)(a, sums.data(), width);
   return -1;
 }
 
@@ -143,6 +166,12 @@ void segmentation_head_backward(const SegmentationHeadBackward& a) {
   if (a.grad_soft_size || a.grad_penalty) {
     row.resize(a.images * a.classes);
     (wide ? fill_row_gradient<double> : fill_row_gradient<float>)(a, row.data());
+  }
+  const int64_t labels = overlap_labels(a.classes);
+  std::vector<double> overlap;
+  if (a.grad_overlap || a.grad_overlap_sums) {
+    overlap.resize(a.images * labels * 2);
+    (wide ? fill_overlap_gradient<double> : fill_overlap_gradient<float>)(a, overlap.data());
   }
   const bool scalar_ce = a.grad_ce && a.ce_reduction != Reduction::kNone;
   const auto ce_gradient = [&](int64_t image) {
@@ -158,8 +187,9 @@ void segmentation_head_backward(const SegmentationHeadBackward& a) {
     const auto scratch = make_scratch(a.classes);
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t image = unit / chunk_count;
-      const ImageGradient gradient = {row.empty() ? nullptr : row.data() + image * a.classes,
-                                      ce_gradient(image)};
+      const ImageGradient gradient = {
+          row.empty() ? nullptr : row.data() + image * a.classes, ce_gradient(image),
+          overlap.empty() ? nullptr : overlap.data() + image * labels * 2};
       isa.segmentation_head_backward(a, image, unit % chunk_count, gradient, scratch.get());
     }
   });

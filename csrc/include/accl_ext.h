@@ -63,6 +63,43 @@ inline at::Tensor partial_cross_entropy(const at::Tensor& logits, const at::Tens
                              options.pixel_weight, options.label_smoothing, reduction));
 }
 
+// The options of partial_overlap_loss in Python.
+struct OverlapOptions {
+  double alpha = 0.5, beta = 0.5;
+  double smooth_numerator = 0.0, smooth_denominator = 0.0;
+  bool keep_absent = false; // absent="keep"
+  std::optional<bool> include_background = std::nullopt;
+  bool squared = false;
+  bool batch = false;
+  OptionalTensor weight = std::nullopt; // of each class
+
+  // reduction: 0 mean, 1 sum, 2 none.
+  std::vector<double> numbers(int reduction = 0) const {
+    const double background = include_background ? double(*include_background) : -1.0;
+    return {alpha,
+            beta,
+            smooth_numerator,
+            smooth_denominator,
+            double(keep_absent),
+            background,
+            double(squared),
+            double(batch),
+            double(reduction)};
+  }
+};
+
+// Of the label options, ignore_index and pixel_weight count.
+inline at::Tensor partial_overlap_loss(const at::Tensor& logits, const at::Tensor& labels,
+                                       const OverlapOptions& overlap = {},
+                                       const LabelOptions& options = {}) {
+  using Signature = std::tuple<at::Tensor, at::Tensor>(const at::Tensor&, const at::Tensor&,
+                                                       int64_t, const OptionalTensor&,
+                                                       const OptionalTensor&, at::ArrayRef<double>);
+  static const auto op = detail::find<Signature>("accl_ext::partial_overlap_loss");
+  return std::get<0>(op.call(logits, labels, options.ignore_index, overlap.weight,
+                             options.pixel_weight, overlap.numbers()));
+}
+
 // bounds: a tensor that broadcasts to [B, C, 2].
 inline at::Tensor size_penalty(const at::Tensor& logits, const at::Tensor& bounds,
                                std::string_view normalize = "area",
@@ -75,20 +112,25 @@ inline at::Tensor size_penalty(const at::Tensor& logits, const at::Tensor& bound
 
 struct SegmentationHeadOutput {
   at::Tensor probabilities, partial_ce, size_penalty, soft_size;
+  at::Tensor overlap; // undefined if it was not asked for
 };
 
 inline SegmentationHeadOutput segmentation_head(const at::Tensor& logits, const at::Tensor& labels,
                                                 const OptionalTensor& bounds = std::nullopt,
                                                 const LabelOptions& options = {},
-                                                std::string_view normalize = "area") {
+                                                std::string_view normalize = "area",
+                                                const OverlapOptions* overlap = nullptr) {
   using T = at::Tensor;
-  using Signature = std::tuple<T, T, T, T, T, T>(const T&, const T&, const OptionalTensor&, int64_t,
-                                                 const OptionalTensor&, const OptionalTensor&,
-                                                 double, std::string_view);
+  using Signature = std::tuple<T, T, T, T, T, T, T, T>(
+      const T&, const T&, const OptionalTensor&, int64_t, const OptionalTensor&,
+      const OptionalTensor&, double, std::string_view, at::ArrayRef<double>, const OptionalTensor&);
   static const auto op = detail::find<Signature>("accl_ext::segmentation_head");
   const auto out = op.call(logits, labels, bounds, options.ignore_index, options.weight,
-                           options.pixel_weight, options.label_smoothing, normalize);
-  return {std::get<0>(out), std::get<1>(out), std::get<2>(out), std::get<3>(out)};
+                           options.pixel_weight, options.label_smoothing, normalize,
+                           overlap ? overlap->numbers() : std::vector<double>(),
+                           overlap ? overlap->weight : std::nullopt);
+  return {std::get<0>(out), std::get<1>(out), std::get<2>(out), std::get<3>(out),
+          overlap ? std::get<6>(out) : T()};
 }
 
 struct GatedCRFOptions {

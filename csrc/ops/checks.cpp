@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cctype>
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -76,6 +77,26 @@ Reduction label_reduction_of(int64_t reduction) {
 }
 Normalization normalization_of(int64_t normalize) {
   return Normalization(check_option(normalize, kNormalizations.size(), "normalize"));
+}
+
+OverlapOptions parse_overlap(at::ArrayRef<double> numbers, const at::Tensor& logits) {
+  TORCH_CHECK_VALUE(numbers.size() == 9, "overlap must be 9 numbers, got ", numbers.size());
+  for (size_t i = 0; i < 4; ++i) {
+    TORCH_CHECK_VALUE(numbers[i] >= 0 && std::isfinite(numbers[i]), "number ", i,
+                      " of overlap must be finite and at least 0, got ", numbers[i]);
+  }
+  OverlapOptions options;
+  options.alpha = numbers[0];
+  options.beta = numbers[1];
+  options.smooth_numerator = numbers[2];
+  options.smooth_denominator = numbers[3];
+  options.keep_absent = numbers[4] != 0;
+  const bool background = numbers[5] < 0 ? logits.sym_size(1) != 1 : numbers[5] != 0;
+  options.first_class = background ? 0 : 1;
+  options.squared = numbers[6] != 0;
+  options.batch = numbers[7] != 0;
+  options.reduction = reduction_of(int64_t(numbers[8]));
+  return options;
 }
 
 DType kernel_dtype(at::ScalarType dtype) {
@@ -184,15 +205,17 @@ void check_labels(const at::Tensor& logits, const at::Tensor& labels) {
   check_map(logits, labels, "labels");
 }
 
-void check_weight(const at::Tensor& logits, const std::optional<at::Tensor>& weight) {
+void check_weight(const at::Tensor& logits, const std::optional<at::Tensor>& weight,
+                  const char* argument) {
   if (!weight.has_value()) return;
-  TORCH_CHECK_TYPE(at::isFloatingType(weight->scalar_type()),
-                   "weight must be a floating dtype, got ", python_name(weight->scalar_type()));
+  TORCH_CHECK_TYPE(at::isFloatingType(weight->scalar_type()), argument,
+                   " must be a floating dtype, got ", python_name(weight->scalar_type()));
   const c10::SymInt wanted = logits.sym_size(1) == 1 ? c10::SymInt(2) : logits.sym_size(1);
-  TORCH_CHECK_VALUE(weight->dim() == 1 && weight->sym_size(0) == wanted, "weight must have shape [",
-                    wanted, "], one value a class, got ", weight->sym_sizes());
-  check_device(*weight, "weight", logits, "logits");
-  TORCH_CHECK_VALUE(!weight->requires_grad(), "weight must not require grad");
+  TORCH_CHECK_VALUE(weight->dim() == 1 && weight->sym_size(0) == wanted, argument,
+                    " must have shape [", wanted, "], one value a class, got ",
+                    weight->sym_sizes());
+  check_device(*weight, argument, logits, "logits");
+  TORCH_CHECK_VALUE(!weight->requires_grad(), argument, " must not require grad");
 }
 
 void check_pixel_weight(const at::Tensor& logits, const std::optional<at::Tensor>& pixel_weight) {

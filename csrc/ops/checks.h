@@ -23,6 +23,8 @@ Criterion criterion_of(int64_t criterion);
 Reduction reduction_of(int64_t reduction);
 Reduction label_reduction_of(int64_t reduction);
 Normalization normalization_of(int64_t normalize);
+// The list of numbers that stands for OverlapOptions in the ops (kernels.h).
+OverlapOptions parse_overlap(at::ArrayRef<double> numbers, const at::Tensor& logits);
 
 DType kernel_dtype(at::ScalarType dtype);
 LabelType kernel_label_type(at::ScalarType dtype);
@@ -38,7 +40,8 @@ void check_scores(const at::Tensor& scores, const char* argument);
 void check_score_pair(const at::Tensor& fake, const at::Tensor& real, Reduction reduction);
 void check_logits(const at::Tensor& logits, const char* argument = "logits");
 void check_labels(const at::Tensor& logits, const at::Tensor& labels);
-void check_weight(const at::Tensor& logits, const std::optional<at::Tensor>& weight);
+void check_weight(const at::Tensor& logits, const std::optional<at::Tensor>& weight,
+                  const char* argument = "weight");
 void check_pixel_weight(const at::Tensor& logits, const std::optional<at::Tensor>& pixel_weight);
 void check_label_smoothing(double label_smoothing);
 void check_bounds(const at::Tensor& logits, const at::Tensor& bounds);

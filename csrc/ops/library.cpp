@@ -27,14 +27,19 @@ TORCH_LIBRARY(accl_ext, m) {
       "Tensor? pixel_weight, float label_smoothing, str reduction) -> (Tensor loss, Tensor scale)",
       tags);
   m.def(
+      "partial_overlap_loss(Tensor logits, Tensor labels, int ignore_index, Tensor? weight, "
+      "Tensor? pixel_weight, float[] overlap) -> (Tensor loss, Tensor sums)",
+      tags);
+  m.def(
       "size_penalty(Tensor logits, Tensor bounds, str normalize, str reduction) -> "
       "(Tensor penalty, Tensor soft_size, Tensor scale)",
       tags);
   m.def(
       "segmentation_head(Tensor logits, Tensor labels, Tensor? bounds, int ignore_index, "
-      "Tensor? weight, Tensor? pixel_weight, float label_smoothing, str normalize) -> "
-      "(Tensor probabilities, Tensor partial_ce, "
-      "Tensor size_penalty, Tensor soft_size, Tensor ce_scale, Tensor penalty_scale)",
+      "Tensor? weight, Tensor? pixel_weight, float label_smoothing, str normalize, "
+      "float[] overlap=[], Tensor? overlap_weight=None) -> "
+      "(Tensor probabilities, Tensor partial_ce, Tensor size_penalty, Tensor soft_size, "
+      "Tensor ce_scale, Tensor penalty_scale, Tensor overlap_loss, Tensor overlap_sums)",
       tags);
   m.def(
       "_segmentation_head_backward(Tensor? grad_probabilities, Tensor? grad_ce, "
@@ -42,7 +47,9 @@ TORCH_LIBRARY(accl_ext, m) {
       "bounds, "
       "Tensor? soft_size, Tensor? ce_scale, Tensor? penalty_scale, int ignore_index, "
       "Tensor? weight, Tensor? pixel_weight, float label_smoothing, int normalize, "
-      "int ce_reduction, int size_reduction) -> Tensor",
+      "int ce_reduction, int size_reduction, Tensor? grad_overlap=None, "
+      "Tensor? grad_overlap_sums=None, Tensor? overlap_sums=None, float[] overlap=[], "
+      "Tensor? overlap_weight=None) -> Tensor",
       tags);
   m.def(
       "gated_crf_loss(Tensor probabilities, Tensor image, int radius, float[] kernels, "
@@ -64,6 +71,7 @@ void implement(torch::Library& m) {
   m.impl("accl_discriminator_loss", accl_discriminator_loss);
   m.impl("_accl_discriminator_loss_backward", accl_discriminator_loss_backward);
   m.impl("partial_cross_entropy", partial_cross_entropy);
+  m.impl("partial_overlap_loss", partial_overlap_loss);
   m.impl("size_penalty", size_penalty);
   m.impl("segmentation_head", segmentation_head);
   m.impl("_segmentation_head_backward",

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string_view>
 #include <tuple>
+#include <vector>
 
 namespace accl {
 
@@ -33,18 +34,34 @@ std::tuple<at::Tensor, at::Tensor> partial_cross_entropy(
     const OptionalTensor& weight, const OptionalTensor& pixel_weight, double label_smoothing,
     std::string_view reduction);
 
+// Returns loss, and the sums of each pair of image and label [B, K, 3] (kernels.h).
+std::tuple<at::Tensor, at::Tensor> partial_overlap_loss(
+    const at::Tensor& logits, const at::Tensor& labels, int64_t ignore_index,
+    const OptionalTensor& weight, const OptionalTensor& pixel_weight, at::ArrayRef<double> overlap);
+
 // Returns penalty, soft size [B, C], and the factor of each squared excess [].
 std::tuple<at::Tensor, at::Tensor, at::Tensor> size_penalty(const at::Tensor& logits,
                                                             const at::Tensor& bounds,
                                                             std::string_view normalize,
                                                             std::string_view reduction);
 
-// Returns probabilities, partial_ce, size_penalty, soft_size, and the two factors above.
-std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>
-segmentation_head(const at::Tensor& logits, const at::Tensor& labels, const OptionalTensor& bounds,
-                  int64_t ignore_index, const OptionalTensor& weight,
-                  const OptionalTensor& pixel_weight, double label_smoothing,
-                  std::string_view normalize);
+// probabilities, partial_ce, size_penalty, soft_size, the two factors above, and the overlap's loss
+// and sums; those two are empty if `overlap` is.
+using SegmentationHeadOutputs = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor,
+                                           at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+SegmentationHeadOutputs segmentation_head(const at::Tensor& logits, const at::Tensor& labels,
+                                          const OptionalTensor& bounds, int64_t ignore_index,
+                                          const OptionalTensor& weight,
+                                          const OptionalTensor& pixel_weight,
+                                          double label_smoothing, std::string_view normalize,
+                                          at::ArrayRef<double> overlap,
+                                          const OptionalTensor& overlap_weight);
+
+// A list of numbers that keeps them: an ArrayRef only points to them.
+struct Numbers : std::vector<double> {
+  Numbers() = default;
+  Numbers(at::ArrayRef<double> numbers) : std::vector<double>(numbers.begin(), numbers.end()) {}
+};
 
 // The arguments of _segmentation_head_backward by name, in the order of its schema. The options are
 // the integers of the enums in kernels.h.
@@ -56,18 +73,20 @@ struct SegmentationHeadBackwardInputs {
   OptionalTensor weight, pixel_weight;
   double label_smoothing = 0;
   int64_t normalize = 0, ce_reduction = 0, size_reduction = 0;
+  OptionalTensor grad_overlap, grad_overlap_sums, overlap_sums;
+  Numbers overlap;
+  OptionalTensor overlap_weight;
 };
 
-// Gradient of the logits for all three ops above. Work is done only for gradients that are given.
+// Gradient of the logits for all four ops above. Work is done only for gradients that are given.
 at::Tensor segmentation_head_backward(const SegmentationHeadBackwardInputs& in);
 
-using SegmentationHeadBackwardOp = at::Tensor(const OptionalTensor&, const OptionalTensor&,
-                                              const OptionalTensor&, const OptionalTensor&,
-                                              const at::Tensor&, const OptionalTensor&,
-                                              const OptionalTensor&, const OptionalTensor&,
-                                              const OptionalTensor&, const OptionalTensor&, int64_t,
-                                              const OptionalTensor&, const OptionalTensor&, double,
-                                              int64_t, int64_t, int64_t);
+using SegmentationHeadBackwardOp = at::Tensor(
+    const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
+    const at::Tensor&, const OptionalTensor&, const OptionalTensor&, const OptionalTensor&,
+    const OptionalTensor&, const OptionalTensor&, int64_t, const OptionalTensor&,
+    const OptionalTensor&, double, int64_t, int64_t, int64_t, const OptionalTensor&,
+    const OptionalTensor&, const OptionalTensor&, at::ArrayRef<double>, const OptionalTensor&);
 
 // The dispatcher passes each argument by itself. This makes the struct of them and calls the
 // function that takes it.

@@ -1,4 +1,4 @@
-// segmentation_head, partial_cross_entropy and size_penalty: check, allocate, launch.
+// segmentation_head and its parts: check, allocate, launch.
 #include "checks.h"
 #include "launch.h"
 #include "ops.h"
@@ -32,6 +32,27 @@ at::Tensor allocate_per_pair(const at::Tensor& logits) {
   return at::empty_symint({logits.sym_size(0), logits.sym_size(1)}, accumulation(logits));
 }
 
+at::Tensor allocate_overlap_sums(const at::Tensor& logits) {
+  const c10::SymInt classes = logits.sym_size(1);
+  const c10::SymInt labels = classes == 1 ? c10::SymInt(2) : classes;
+  return at::empty_symint({logits.sym_size(0), labels, 3}, accumulation(logits));
+}
+
+std::vector<c10::SymInt> overlap_shape(const at::Tensor& logits, const OverlapOptions& o) {
+  if (o.reduction != Reduction::kNone) return {};
+  const c10::SymInt classes = logits.sym_size(1);
+  const c10::SymInt counted = (classes == 1 ? c10::SymInt(2) : classes) - o.first_class;
+  if (o.batch) return {counted};
+  return {logits.sym_size(0), counted};
+}
+
+// The CUDA kernels do not compute the overlap yet.
+void check_overlap_device(const at::Tensor& logits) {
+  TORCH_CHECK_NOT_IMPLEMENTED(!logits.is_cuda(),
+                              "the overlap has no CUDA kernel; accl_ext.partial_overlap_loss and "
+                              "accl_ext.segmentation_head compute it there in plain PyTorch");
+}
+
 // Keeps the contiguous tensors that the raw pointers of the arguments point into.
 class Inputs {
  public:
@@ -57,6 +78,12 @@ class Inputs {
     a.pixel_weight = wide(pixel_weight);
     a.label_smoothing = label_smoothing;
     a.ce_reduction = reduction;
+  }
+
+  void fill_overlap(SegmentationHeadArguments& a, const OverlapOptions& options,
+                    const OptionalTensor& weight) {
+    a.overlap = options;
+    a.overlap_weight = wide(weight);
   }
 
   void fill_bounds(SegmentationHeadArguments& a, const at::Tensor& given,
@@ -126,6 +153,33 @@ std::tuple<at::Tensor, at::Tensor> partial_cross_entropy(
   return {loss, scale};
 }
 
+std::tuple<at::Tensor, at::Tensor> partial_overlap_loss(const at::Tensor& logits,
+                                                        const at::Tensor& labels,
+                                                        int64_t ignore_index,
+                                                        const OptionalTensor& weight,
+                                                        const OptionalTensor& pixel_weight,
+                                                        at::ArrayRef<double> overlap) {
+  check_logits(logits);
+  check_labels(logits, labels);
+  check_weight(logits, weight);
+  check_pixel_weight(logits, pixel_weight);
+  const OverlapOptions options = parse_overlap(overlap, logits);
+  check_overlap_device(logits);
+  at::Tensor loss = at::empty_symint(overlap_shape(logits, options), accumulation(logits));
+  at::Tensor sums = allocate_overlap_sums(logits);
+  if (logits.is_meta()) return {loss, sums};
+  if (logits.numel() == 0) return {loss.zero_(), sums.zero_()};
+  Inputs in(logits);
+  SegmentationHeadForward a;
+  in.fill(a);
+  in.fill_labels(a, labels, ignore_index, std::nullopt, pixel_weight, 0, Reduction::kMean);
+  in.fill_overlap(a, options, weight);
+  a.overlap_loss = loss.data_ptr();
+  a.overlap_sums = sums.data_ptr();
+  run_forward(a, in);
+  return {loss, sums};
+}
+
 std::tuple<at::Tensor, at::Tensor, at::Tensor> size_penalty(const at::Tensor& logits,
                                                             const at::Tensor& bounds,
                                                             std::string_view normalize,
@@ -151,11 +205,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> size_penalty(const at::Tensor& lo
   return {penalty, soft_size, scale};
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>
-segmentation_head(const at::Tensor& logits, const at::Tensor& labels, const OptionalTensor& bounds,
-                  int64_t ignore_index, const OptionalTensor& weight,
-                  const OptionalTensor& pixel_weight, double label_smoothing,
-                  std::string_view normalize) {
+SegmentationHeadOutputs segmentation_head(const at::Tensor& logits, const at::Tensor& labels,
+                                          const OptionalTensor& bounds, int64_t ignore_index,
+                                          const OptionalTensor& weight,
+                                          const OptionalTensor& pixel_weight,
+                                          double label_smoothing, std::string_view normalize,
+                                          at::ArrayRef<double> overlap,
+                                          const OptionalTensor& overlap_weight) {
   check_logits(logits);
   check_labels(logits, labels);
   check_weight(logits, weight);
@@ -163,6 +219,17 @@ segmentation_head(const at::Tensor& logits, const at::Tensor& labels, const Opti
   check_label_smoothing(label_smoothing);
   const Normalization normalization = parse_normalization(normalize);
   if (bounds.has_value()) check_bounds(logits, *bounds);
+  const bool with_overlap = !overlap.empty();
+  OverlapOptions options;
+  at::Tensor overlap_loss = at::empty({0}, accumulation(logits));
+  at::Tensor overlap_sums = at::empty({0}, accumulation(logits));
+  if (with_overlap) {
+    options = parse_overlap(overlap, logits);
+    check_weight(logits, overlap_weight, "weight of overlap");
+    check_overlap_device(logits);
+    overlap_loss = at::empty_symint(overlap_shape(logits, options), accumulation(logits));
+    overlap_sums = allocate_overlap_sums(logits);
+  }
   at::Tensor probabilities = at::empty_symint(logits.sym_sizes(), logits.options());
   at::Tensor ce = at::empty({}, accumulation(logits));
   at::Tensor penalty = at::empty({}, accumulation(logits));
@@ -172,6 +239,7 @@ segmentation_head(const at::Tensor& logits, const at::Tensor& labels, const Opti
   if (!logits.is_meta()) {
     if (logits.numel() == 0) {
       ce.zero_(), penalty.zero_(), soft_size.zero_(), ce_scale.zero_(), penalty_scale.zero_();
+      overlap_loss.zero_(), overlap_sums.zero_();
     } else {
       Inputs in(logits);
       SegmentationHeadForward a;
@@ -185,10 +253,16 @@ segmentation_head(const at::Tensor& logits, const at::Tensor& labels, const Opti
       a.penalty = penalty.data_ptr();
       a.penalty_scale = penalty_scale.data_ptr();
       a.soft_size = soft_size.data_ptr();
+      if (with_overlap) {
+        in.fill_overlap(a, options, overlap_weight);
+        a.overlap_loss = overlap_loss.data_ptr();
+        a.overlap_sums = overlap_sums.data_ptr();
+      }
       run_forward(a, in);
     }
   }
-  return {probabilities, ce, penalty, soft_size, ce_scale, penalty_scale};
+  return {probabilities, ce,           penalty,     soft_size, ce_scale,
+          penalty_scale, overlap_loss, overlap_sums};
 }
 
 namespace {
@@ -196,6 +270,28 @@ namespace {
 const at::Tensor& required(const OptionalTensor& tensor, const char* gradient, const char* needs) {
   TORCH_CHECK_VALUE(tensor.has_value(), gradient, " needs ", needs);
   return *tensor;
+}
+
+void check_overlap_backward(const SegmentationHeadBackwardInputs& in, at::ScalarType type) {
+  if (!in.grad_overlap.has_value() && !in.grad_overlap_sums.has_value()) return;
+  const at::Tensor& logits = in.logits;
+  const char* const gradient = in.grad_overlap.has_value() ? "grad_overlap" : "grad_overlap_sums";
+  const char* const needs = "labels and overlap_sums";
+  check_labels(logits, required(in.labels, gradient, needs));
+  check_pixel_weight(logits, in.pixel_weight);
+  check_weight(logits, in.overlap_weight, "overlap_weight");
+  check_overlap_device(logits);
+  const OverlapOptions options = parse_overlap(in.overlap, logits);
+  const c10::SymInt classes = logits.sym_size(1);
+  const std::vector<c10::SymInt> sums = {logits.sym_size(0),
+                                         classes == 1 ? c10::SymInt(2) : classes, 3};
+  check_gradient(required(in.overlap_sums, gradient, needs), "overlap_sums", sums, type, logits);
+  if (in.grad_overlap.has_value()) {
+    check_gradient(*in.grad_overlap, "grad_overlap", overlap_shape(logits, options), type, logits);
+  }
+  if (in.grad_overlap_sums.has_value()) {
+    check_gradient(*in.grad_overlap_sums, "grad_overlap_sums", sums, type, logits);
+  }
 }
 
 void check_backward(const SegmentationHeadBackwardInputs& in) {
@@ -231,6 +327,7 @@ void check_backward(const SegmentationHeadBackwardInputs& in) {
   if (in.grad_soft_size.has_value()) {
     check_gradient(*in.grad_soft_size, "grad_soft_size", pairs, type, logits);
   }
+  check_overlap_backward(in, type);
 }
 
 } // namespace
@@ -245,11 +342,18 @@ at::Tensor segmentation_head_backward(const SegmentationHeadBackwardInputs& in) 
   a.grad_logits = grad_logits.data_ptr();
   a.grad_probabilities = inputs.dense(in.grad_probabilities);
   a.grad_soft_size = inputs.dense(in.grad_soft_size);
-  if (in.grad_ce.has_value()) {
+  const bool with_overlap = in.grad_overlap.has_value() || in.grad_overlap_sums.has_value();
+  if (in.grad_ce.has_value() || with_overlap) {
     inputs.fill_labels(a, *in.labels, in.ignore_index, in.weight, in.pixel_weight,
                        in.label_smoothing, Reduction(in.ce_reduction));
     a.grad_ce = inputs.dense(in.grad_ce);
     a.ce_scale = inputs.dense(in.ce_scale);
+  }
+  if (with_overlap) {
+    inputs.fill_overlap(a, parse_overlap(in.overlap, in.logits), in.overlap_weight);
+    a.overlap_sums = inputs.dense(in.overlap_sums);
+    a.grad_overlap = inputs.dense(in.grad_overlap);
+    a.grad_overlap_sums = inputs.dense(in.grad_overlap_sums);
   }
   // Without bounds the penalty is constant and has no gradient.
   if (in.grad_penalty.has_value() && in.bounds.has_value()) {

@@ -158,10 +158,18 @@ def _pixel_cases(drawn: _Drawn, classes: int) -> Iterator[Case]:
             [drawn.normal(*shape)],
             lambda ops, z, n=normalize: [ops.size_penalty(z, bounds, normalize=n)],
         )
+    for reduction in ("mean", "sum", "none"):
+        yield Case(
+            f"partial_overlap_loss {reduction} C={classes}",
+            [drawn.normal(*shape)],
+            lambda ops, z, r=reduction: [
+                ops.partial_overlap_loss(z, weak, weight=weight, alpha=0.3, reduction=r)
+            ],
+        )
     yield Case(
         f"segmentation_head C={classes}",
         [drawn.normal(*shape)],
-        lambda ops, z: list(ops.segmentation_head(z, weak, bounds, weight=weight)),
+        lambda ops, z: list(ops.segmentation_head(z, weak, bounds, weight=weight, overlap={})),
     )
 
 

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "../../csrc/include/accl_ext.h"
 #include "../../csrc/ops/cuda_advice.h"
 
 namespace {
@@ -36,15 +37,19 @@ at::Tensor accl_loss(const at::Tensor& scores, double target) {
   return op.call(scores, target, "lsgan", "mean");
 }
 
-using Head = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+using T = at::Tensor;
+using Head = std::tuple<T, T, T, T, T, T, T, T>;
 Head segmentation_head(const at::Tensor& logits, const at::Tensor& labels,
                        const at::Tensor& bounds) {
   static const auto op =
       find("accl_ext::segmentation_head")
           .typed<Head(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
                       int64_t, const std::optional<at::Tensor>&, const std::optional<at::Tensor>&,
-                      double, std::string_view)>();
-  return op.call(logits, labels, bounds, 255, std::nullopt, std::nullopt, 0.0, "none");
+                      double, std::string_view, at::ArrayRef<double>,
+                      const std::optional<at::Tensor>&)>();
+  // Dice, as accl_ext::OverlapOptions gives it.
+  return op.call(logits, labels, bounds, 255, std::nullopt, std::nullopt, 0.0, "none",
+                 accl_ext::OverlapOptions().numbers(), std::nullopt);
 }
 
 // Eq. (5): mean of (d - 1)^2 over {0, 1, 3} is (1 + 0 + 4) / 3; its gradient 2 (d - 1) / 3 and its
@@ -69,6 +74,9 @@ void test_segmentation_head() {
   EXPECT(near(std::get<1>(head), std::log(2.0)));
   EXPECT(near(std::get<2>(head), 1));
   EXPECT(near(std::get<3>(head).sum(), 2));
+  // Dice of one pixel labelled 1 with p = 1/2: 1 - 2 (1/2) / (1/2 + 1) = 1/3.
+  EXPECT(near(std::get<6>(head), 1.0 / 3));
+  EXPECT(near(accl_ext::partial_overlap_loss(logits, labels), 1.0 / 3));
   // d ce / d z = p - 1 = -1/2 at the labelled pixel; d penalty / d z = 2 (V - b) p (1 - p) = 1/2.
   const at::Tensor grad =
       torch::autograd::grad({std::get<1>(head) + std::get<2>(head)}, {logits})[0].flatten();
@@ -89,6 +97,7 @@ void test_threads_change_no_bit() {
   EXPECT(at::equal(std::get<1>(one), std::get<1>(three)));
   EXPECT(at::equal(std::get<2>(one), std::get<2>(three)));
   EXPECT(at::equal(std::get<3>(one), std::get<3>(three)));
+  EXPECT(at::equal(std::get<6>(one), std::get<6>(three)));
 }
 
 void test_cuda_advice() {

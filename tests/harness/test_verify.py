@@ -29,6 +29,7 @@ def test_every_op_is_compared():
         "accl_loss",
         "accl_discriminator_loss",
         "partial_cross_entropy",
+        "partial_overlap_loss",
         "size_penalty",
         "segmentation_head",
         "gated_crf_loss",

@@ -135,7 +135,44 @@ BAD_BOUNDS = [
 ]
 
 
+NUMBER = "must be finite and at least 0, got"
+KNOWN = (
+    "overlap must hold only alpha, beta, smooth_numerator, smooth_denominator, absent, "
+    "include_background, squared, batch, reduction, weight, got"
+)
+OVERLAP = [
+    ("alpha", -0.5, ValueError, f"alpha {NUMBER} -0.5"),
+    ("beta", math.inf, ValueError, f"beta {NUMBER} inf"),
+    ("alpha", math.nan, ValueError, f"alpha {NUMBER} nan"),
+    ("beta", "half", TypeError, "beta must be a number, got 'half'"),
+    ("alpha", True, TypeError, "alpha must be a number, got True"),
+    ("smooth_numerator", -1, ValueError, f"smooth_numerator {NUMBER} -1"),
+    ("smooth_denominator", None, TypeError, "smooth_denominator must be a number, got None"),
+    ("absent", "drop", ValueError, "absent must be 'skip' or 'keep', got 'drop'"),
+    (
+        "include_background",
+        1,
+        TypeError,
+        "include_background must be True, False or None, got 1",
+    ),
+    ("squared", None, TypeError, "squared must be True or False, got None"),
+    ("batch", "yes", TypeError, "batch must be True or False, got 'yes'"),
+    ("reduction", "image_mean", ValueError, f"{REDUCTION} 'image_mean'"),
+]
+
+
 def rows():
+    for name, value, *rest in OVERLAP:
+        yield "partial_overlap_loss", [LOGITS, LABELS], {name: value}, *rest
+        yield "segmentation_head", [LOGITS, LABELS], {"overlap": {name: value}}, *rest
+    for name in ("ignore_index", "aplha"):
+        bad = {"overlap": {name: 1}}
+        yield "segmentation_head", [LOGITS, LABELS], bad, ValueError, f"{KNOWN} '{name}'"
+    message = "overlap must be a dict of options or None, got 'dice'"
+    yield "segmentation_head", [LOGITS, LABELS], {"overlap": "dice"}, TypeError, message
+    for bad, error, message in BAD_WEIGHTS:
+        message = message.replace("weight must", "weight of overlap must")
+        yield "segmentation_head", [LOGITS, LABELS], {"overlap": {"weight": bad}}, error, message
     for row in bad_pair_calls.rows():
         yield "gated_crf_loss", *row
     for arguments, *rest in GENERATOR:
@@ -147,7 +184,7 @@ def rows():
     for bad, *rest in BAD_BOUNDS:
         yield "size_penalty", [LOGITS, bad], {}, *rest
         yield "segmentation_head", [LOGITS, LABELS, bad], {}, *rest
-    for op in ("partial_cross_entropy", "segmentation_head"):
+    for op in ("partial_cross_entropy", "partial_overlap_loss", "segmentation_head"):
         for bad, *rest in BAD_LOGITS:
             yield op, [bad, LABELS], {}, *rest
         for bad, *rest in BAD_LABELS:
@@ -156,14 +193,16 @@ def rows():
             yield op, [LOGITS, LABELS], {"weight": bad}, *rest
         for bad, *rest in BAD_PIXEL_WEIGHTS:
             yield op, [LOGITS, LABELS], {"pixel_weight": bad}, *rest
-        for value, shown in ((-0.1, "-0.1"), (1.5, "1.5"), (2, "2"), (math.nan, "nan")):
-            message = f"label_smoothing must be between 0 and 1, got {shown}"
-            yield op, [LOGITS, LABELS], {"label_smoothing": value}, ValueError, message
         three = T((2, 3, 4, 5))
         message = "bool labels need logits with one class, got 3 classes"
         yield op, [three, T((2, 4, 5), boolean)], {}, TypeError, message
         message = "weight must have shape [3], one value a class, got [2]"
         yield op, [three, LABELS], {"weight": T((2,))}, ValueError, message
+        if op == "partial_overlap_loss":
+            continue
+        for value, shown in ((-0.1, "-0.1"), (1.5, "1.5"), (2, "2"), (math.nan, "nan")):
+            message = f"label_smoothing must be between 0 and 1, got {shown}"
+            yield op, [LOGITS, LABELS], {"label_smoothing": value}, ValueError, message
     for op, arguments, option, value, message in (
         ("partial_cross_entropy", [LOGITS, LABELS], "reduction", "average", LABEL_REDUCTION),
         ("size_penalty", [LOGITS, (1, 2)], "reduction", "image_mean", REDUCTION),

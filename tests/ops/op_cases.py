@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FunctionType
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ class Case:
 
     def call(self, api, inputs, others, **changes) -> tuple[Tensor, ...]:
         options = {
-            name: value(inputs[0]) if callable(value) else value
+            name: value(inputs[0]) if isinstance(value, FunctionType) else value
             for name, value in {**self.options, **changes}.items()
         }
         return as_tuple(getattr(api, self.op)(*inputs, *others, **options))
@@ -138,6 +139,54 @@ def _pixel_cases():
             )
 
 
+# Every option of the overlap that changes its formula.
+OVERLAPS = {
+    "plain": {},
+    "tversky": {"alpha": 0.3, "beta": 0.8, "smooth_numerator": 0.4, "smooth_denominator": 0.7},
+    "keep": {"absent": "keep", "smooth_numerator": 0.1, "smooth_denominator": 0.1},
+    "jaccard": {"alpha": 1.0, "beta": 1.0, "batch": True},
+    "squared": {"squared": True, "include_background": True},
+    "squared_batch": {"squared": True, "include_background": False, "batch": True},
+}
+
+
+def _overlap_cases():
+    for classes in (1, 3):
+        weight = torch.tensor([0.5, 2.0, 1.25])[: max(classes, 2)]
+        arguments = lambda spatial, c=classes: (make_labels(BATCH, c, spatial),)  # noqa: E731
+        for reduction in ("mean", "sum", "none"):
+            for name, options in OVERLAPS.items():
+                options = {"reduction": reduction, **options}
+                if name.startswith("squared"):
+                    options |= {"weight": weight, "pixel_weight": pixel_weight}
+                yield Case(
+                    f"overlap-C{classes}-{reduction}-{name}",
+                    "partial_overlap_loss",
+                    _pixel_inputs(classes),
+                    arguments,
+                    options,
+                )
+        for name, overlap, options in (
+            ("overlap", {}, {}),
+            ("overlap_smoothed", {"reduction": "none"}, {"label_smoothing": 0.3}),
+            (
+                "overlap_all",
+                {**OVERLAPS["squared"], "weight": weight},
+                {"weight": weight, "pixel_weight": pixel_weight},
+            ),
+        ):
+            yield Case(
+                f"head-C{classes}-{name}",
+                "segmentation_head",
+                _pixel_inputs(classes),
+                lambda spatial, c=classes: (
+                    make_labels(BATCH, c, spatial),
+                    size_bounds(c, _pixels(spatial)),
+                ),
+                {"overlap": overlap, **options},
+            )
+
+
 class PairCase(Case):
     """gated_crf_loss: its other arguments are the image and the two masks, or None."""
 
@@ -172,7 +221,7 @@ def _pair_cases():
                 )
 
 
-CASES = [*_score_cases(), *_pixel_cases(), *_pair_cases()]
+CASES = [*_score_cases(), *_pixel_cases(), *_overlap_cases(), *_pair_cases()]
 # One of each op, for what does not depend on its options.
 FEW = [
     case
@@ -197,6 +246,12 @@ FEW = [
         "gated_crf-C3-mean-masked",
         "gated_crf-C1-none-masked",
         "head-C3-all",
+        "overlap-C1-mean-plain",
+        "overlap-C3-none-tversky",
+        "overlap-C1-mean-squared",
+        "overlap-C3-mean-squared_batch",
+        "head-C1-overlap",
+        "head-C3-overlap_all",
     )
 ]
 

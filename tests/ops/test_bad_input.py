@@ -13,6 +13,8 @@ from ops.bad_calls import ROWS, T
 
 
 def resolve(value, device: str, other: str):
+    if isinstance(value, dict):
+        return {name: resolve(x, device, other) for name, x in value.items()}
     return value.make(device, other) if isinstance(value, T) else value
 
 
@@ -135,3 +137,15 @@ def test_gradients_given_to_the_backward_ops(device):
         pixel_backward(None, None, zeros(), None)
     with pytest.raises(ValueError, match=r"^grad_soft_size must have shape \[2, 1\], got \[2\]$"):
         pixel_backward(None, None, None, zeros(2))
+    with pytest.raises(ValueError, match=r"^grad_overlap needs labels and overlap_sums$"):
+        ops._segmentation_head_backward(
+            *(None,) * 4, x, *(None,) * 5, 255, None, None, 0.0, 0, 0, 0, zeros()
+        )
+    y = torch.zeros(2, 3, 3, dtype=torch.uint8, device=device)
+    for numbers, message in (
+        ([0.5], "overlap must be 9 numbers, got 1"),
+        ([-1.0] + [0.0] * 8, "number 0 of overlap must be finite and at least 0, got -1"),
+        ([0.5] * 4 + [0.0] * 4 + [4.0], "reduction must be 0 to 2, got 4"),
+    ):
+        with pytest.raises(ValueError, match="^" + message + "$"):
+            ops.partial_overlap_loss(x, y, 255, None, None, numbers)

@@ -7,7 +7,8 @@ from torch.autograd import grad, gradcheck, gradgradcheck
 
 import accl_ext
 from accl_ext import reference
-from ops.op_cases import CASES, FEW, cases, make_pairs, size_bounds
+from accl_ext._overlap_arguments import OverlapOptions
+from ops.op_cases import CASES, FEW, OVERLAPS, cases, make_pairs, size_bounds
 from ops.oracle import as_tuple, assert_near, make_labels, make_logits, make_probabilities
 
 ops = torch.ops.accl_ext
@@ -234,6 +235,42 @@ def pixel_calls():
             )
 
 
+def overlap_backward(y, by_pixel, labelled, numbers, weight):
+    """_segmentation_head_backward of the overlap's two gradients, the logits and the sums, of which
+    those of the labels are constant."""
+
+    def call(g, g_sums, z, sums):
+        before = (None, None, None, None, z, y, None, None, None, None, 255, None)
+        return ops._segmentation_head_backward.default(
+            *before, by_pixel, 0.0, 0, 0, 0, g, g_sums, torch.cat([sums, labelled], -1), numbers,
+            weight,
+        )  # fmt: skip
+
+    return call
+
+
+def overlap_calls():
+    for classes in (1, 3):
+        z, y = make_logits(3, classes, (4,)), make_labels(3, classes, (4,), labelled=0.7)
+        weight = torch.rand(max(classes, 2)).double() + 0.5
+        by_pixel = torch.rand(3, 4).double() + 0.5
+        for name, options in OVERLAPS.items():
+            for reduction in ("mean", "none"):
+                numbers = OverlapOptions(**options, reduction=reduction).numbers()
+                arguments = (y, 255, weight, by_pixel, numbers)
+                loss, sums = ops.partial_overlap_loss.default(z, *arguments)
+                yield (
+                    f"partial_overlap_loss-C{classes}-{name}-{reduction}",
+                    lambda z, a=arguments: ops.partial_overlap_loss.default(z, *a),
+                    (z,),
+                )
+                yield (
+                    f"overlap_backward-C{classes}-{name}-{reduction}",
+                    overlap_backward(y, by_pixel, sums[..., 2:], numbers, weight),
+                    (torch.randn_like(loss), torch.randn_like(sums), z, sums[..., :2]),
+                )
+
+
 def pair_calls():
     for classes in (1, 3):
         for masked in (False, True):
@@ -258,7 +295,7 @@ def pair_calls():
 
 
 torch.manual_seed(0)
-CALLS = [*score_calls(), *pixel_calls(), *pair_calls()]
+CALLS = [*score_calls(), *pixel_calls(), *overlap_calls(), *pair_calls()]
 for_calls = pytest.mark.parametrize(
     ("function", "inputs"), [c[1:] for c in CALLS], ids=[c[0] for c in CALLS]
 )

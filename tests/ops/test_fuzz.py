@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import accl_ext
 from accl_ext import reference
+from ops.op_cases import OVERLAPS
 from ops.oracle import DTYPES, LABEL_TYPES, accumulation, assert_near, call, leaf
 
 fuzz = settings(
@@ -237,3 +238,43 @@ def test_segmentation_head(data):
     }
     error = size_error(logits, limits, options["normalize"])
     compare("segmentation_head", [logits], (labels, limits), options, error)
+
+
+@st.composite
+def overlaps(draw, classes):
+    """Options of the overlap loss. Without smoothing a ratio of nothing to next to nothing, at
+    infinite logits, is as good as any: no oracle gives it."""
+    return {
+        **draw(st.sampled_from([OVERLAPS["tversky"], OVERLAPS["keep"]])),
+        "absent": draw(st.sampled_from(["skip", "keep"])),
+        "include_background": draw(st.sampled_from([None, False, True])),
+        "squared": draw(st.booleans()),
+        "batch": draw(st.booleans()),
+        "reduction": draw(st.sampled_from(["mean", "sum", "none"])),
+        "weight": draw(weights(classes)),
+    }
+
+
+@fuzz
+@given(st.data())
+def test_partial_overlap_loss(data):
+    logits, labels, ignore = data.draw(pixels())
+    options = {
+        "ignore_index": ignore,
+        "pixel_weight": data.draw(pixel_weights(logits)),
+        **data.draw(overlaps(logits.shape[1])),
+    }
+    compare("partial_overlap_loss", [logits], (labels,), options, FUZZ_SUMS[logits.dtype])
+    overlap = {k: v for k, v in options.items() if k not in ("ignore_index", "pixel_weight")}
+    head = {k: options[k] for k in ("ignore_index", "pixel_weight")}
+    compare(
+        "segmentation_head",
+        [logits],
+        (labels, None),
+        {**head, "overlap": overlap},
+        FUZZ_SUMS[logits.dtype],
+    )
+
+
+# The sums are kept in the accumulation type, and 1 - T is a small difference where T is near 1.
+FUZZ_SUMS = {dtype: 4 * torch.finfo(accumulation(dtype)).eps for dtype in DTYPES}

@@ -10,7 +10,8 @@ from torch.library import opcheck
 
 import accl_ext
 from accl_ext import reference
-from ops.op_cases import FEW, cases, make_pairs, size_bounds
+from accl_ext._overlap_arguments import OverlapOptions
+from ops.op_cases import FEW, OVERLAPS, cases, make_pairs, size_bounds
 from ops.oracle import (
     DTYPES,
     as_tuple,
@@ -28,6 +29,7 @@ CRITERIA, REDUCTIONS = ("lsgan", "vanilla", "hinge"), ("mean", "sum", "none", "i
 def op_samples():
     yield from score_samples()
     yield from pixel_samples()
+    yield from overlap_samples()
     yield from pair_samples()
 
 
@@ -81,7 +83,7 @@ def pixel_samples():
                     (z, y, b, 255, weight, *more, "area"),
                 )
             head = ops.segmentation_head(z.detach(), y, bounds, 255, weight, *more, "area")
-            p, ce, penalty, size, ce_scale, penalty_scale = head
+            p, ce, penalty, size, ce_scale, penalty_scale, *_ = head
             saved = (
                 z,
                 y,
@@ -101,6 +103,33 @@ def pixel_samples():
                     ops._segmentation_head_backward,
                     (*g, *saved, 0, 0, 0),
                 )
+
+
+def overlap_samples():
+    for classes in (1, 3):
+        weight, by_pixel = torch.rand(max(classes, 2)), torch.rand(3, 5, 7)
+        z, y = make_logits(3, classes).requires_grad_(), make_labels(3, classes)
+        for name, options in OVERLAPS.items():
+            for reduction in ("mean", "none"):
+                numbers = OverlapOptions(**options, reduction=reduction).numbers()
+                arguments = (z, y, 255, weight, by_pixel, numbers)
+                id = f"C{classes}-{name}-{reduction}"
+                yield f"partial_overlap_loss-{id}", ops.partial_overlap_loss, arguments
+                yield (
+                    f"segmentation_head-{id}",
+                    ops.segmentation_head,
+                    (z, y, None, 255, None, by_pixel, 0.0, "area", numbers, weight),
+                )
+                loss, sums = ops.partial_overlap_loss.default(z.detach(), *arguments[1:])
+                given = [torch.ones_like(x).requires_grad_() for x in (loss, sums)]
+                for g in (given, [given[0], None], [None, given[1]]):
+                    before = (None, None, None, None, z, y, None, None, None, None, 255, None)
+                    saved = (*g, sums.detach().requires_grad_(), numbers, weight)
+                    yield (
+                        f"overlap_backward-{id}-{[x is None for x in g]}",
+                        ops._segmentation_head_backward,
+                        (*before, by_pixel, 0.0, 0, 0, 0, *saved),
+                    )
 
 
 def pair_samples():
@@ -139,6 +168,12 @@ def test_opcheck(op, arguments):
     opcheck(op.default, arguments)
 
 
+def to_meta(option):
+    if isinstance(option, dict):
+        return {name: to_meta(value) for name, value in option.items()}
+    return option.to("meta") if isinstance(option, torch.Tensor) else option
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_id)
 @pytest.mark.parametrize(**cases(FEW))
 def test_meta_tensors_have_the_real_ones_shape_and_strides(case, dtype):
@@ -147,7 +182,7 @@ def test_meta_tensors_have_the_real_ones_shape_and_strides(case, dtype):
     gradients = torch.autograd.grad(real, leaves, [torch.ones_like(x) for x in real])
     moved = [x.detach().to("meta").requires_grad_() for x in leaves]
     others = [None if x is None else x.to("meta") for x in others]
-    tensors = {k: v.to("meta") for k, v in case.options.items() if isinstance(v, torch.Tensor)}
+    tensors = {k: to_meta(v) for k, v in case.options.items()}
     meta = case.call(accl_ext, moved, others, **tensors)
     meta_gradients = torch.autograd.grad(meta, moved, [torch.ones_like(x) for x in meta])
     for a, b in zip((*real, *gradients), (*meta, *meta_gradients), strict=True):
@@ -265,3 +300,5 @@ def test_outputs_are_named():
         "size_penalty",
         "soft_size",
     )
+    head = accl_ext.segmentation_head(make_logits(1, 1), make_labels(1, 1), overlap={})
+    assert head._fields == (*accl_ext.SegmentationHeadOutput._fields, "overlap")
