@@ -29,7 +29,7 @@ never more than this share of what such an object leaves of the frame."""
 LARGE = 5 / 6
 """The quantile of the painted sizes that is a large object: of three masks about the largest."""
 STEPS = 24
-"""Halvings of the interval in which the background's weight is sought."""
+"""Halvings of the interval in which the threshold is sought."""
 
 
 def grow_masks(
@@ -38,12 +38,29 @@ def grow_masks(
     painted: np.ndarray | None,
     foregrounds: int = 1,
 ) -> np.ndarray:
-    """A full mask of each image, grown from its marks.
+    """A full mask of each image: the most probable class of :func:`grow_maps`.
 
-    Where an image's labels hold background, they are the seeds, and each pixel goes to its most
-    probable class. Where they do not, the background is what lies farthest from the marks, and its
-    probability is weighed by one factor for all images, such that the objects' mean size becomes
-    that of the painted masks.
+    Returns:
+        Class indices, uint8 [n, H, W]; 255 throughout where an image has no mark.
+    """
+    maps = grow_maps(images, labels, painted, foregrounds)
+    unknown = ~(labels != UNLABELLED).any((1, 2))
+    grown = maps.argmax(1).astype(np.uint8)
+    grown[unknown] = UNLABELLED
+    return grown
+
+
+def grow_maps(
+    images: np.ndarray,
+    labels: np.ndarray,
+    painted: np.ndarray | None,
+    foregrounds: int = 1,
+) -> np.ndarray:
+    """The probability of each class at each pixel of the images, by a walker from there.
+
+    Where an image's labels hold background, they are the seeds. Where they do not, the background
+    is what lies farthest from the marks, and its probability is weighed by one factor for all such
+    images, which gives the objects the mean size of the painted masks.
 
     Args:
         images: grey values, floats [n, H, W], of any range.
@@ -53,29 +70,31 @@ def grow_masks(
         foregrounds: number of object classes K.
 
     Returns:
-        Class indices, uint8 [n, H, W]; 255 throughout where an image has no mark.
+        float32 [n, 1 + K, H, W], 1 at a mark's own class; 0 throughout where an image has no mark.
 
     Raises:
-        UserError: an image without marked background, and no painted mask with an object.
+        UserError: an image without marked background, and no painted mask that shows a class of it.
     """
-    grown = np.full(labels.shape, UNLABELLED, np.uint8)
-    marked = np.array([(label != UNLABELLED).any() for label in labels])
+    maps = np.zeros((len(labels), 1 + foregrounds, *labels.shape[1:]), np.float32)
+    marked = (labels != UNLABELLED).any((1, 2))
     complete = has_background(labels)
     for i in np.flatnonzero(complete):
-        grown[i] = walk(images[i], labels[i], foregrounds).argmax(0)
+        maps[i] = walk(images[i], labels[i], foregrounds)
     rest = np.flatnonzero(marked & ~complete)
     if len(rest) == 0:
-        return grown
+        return maps
     sizes = _Sizes(painted, foregrounds)
-    seeds = [sizes.add_background(labels[i]) for i in rest]
-    maps = [
-        walk(images[i], seed, foregrounds).astype(np.float32)
-        for i, seed in zip(rest, seeds, strict=True)
-    ]
+    for i in rest:
+        maps[i] = walk(images[i], sizes.add_background(labels[i]), foregrounds)
     wanted = sum(sizes.expected(labels[i]) for i in rest)
-    for i, found in zip(rest, _balanced(np.stack(maps), wanted), strict=True):
-        grown[i] = np.where(labels[i] == UNLABELLED, found, labels[i])
-    return grown
+    found = maps[rest]
+    found[:, 0] *= _weight_of_background(found, wanted)
+    total = found.sum(1, keepdims=True)
+    maps[rest] = np.divide(found, total, out=np.zeros_like(found), where=total > 0)
+    for i in rest:  # the weight may turn no mark
+        marks = labels[i] != UNLABELLED
+        maps[i][:, marks] = np.arange(1 + foregrounds)[:, None] == labels[i][marks]
+    return maps
 
 
 def has_background(labels: np.ndarray) -> np.ndarray:
@@ -194,21 +213,21 @@ def count_components(mask: np.ndarray) -> int:
     return int(ndimage.label(mask, structure=FULL)[1])
 
 
-def _balanced(maps: np.ndarray, wanted: float) -> np.ndarray:
-    """Class indices [n, H, W] with about ``wanted`` object pixels in all.
+def _weight_of_background(maps: np.ndarray, wanted: float) -> float:
+    """The factor of the background's probability at which objects win about ``wanted`` pixels.
 
     Args:
-        maps: probabilities [n, 1 + K, H, W]; the background's are weighed by one factor for all.
+        maps: probabilities [n, 1 + K, H, W].
         wanted: object pixels of all images together.
     """
-    objects, indices = maps[:, 1:].max(1), maps[:, 1:].argmax(1).astype(np.uint8) + 1
-    low, high = 0.0, 1.0  # the threshold on object / (object + background)
-    total = objects + maps[:, 0]
+    objects, background = maps[:, 1:].max(1), maps[:, 0]
+    total = objects + background
     share = np.divide(objects, total, out=np.zeros_like(objects), where=total > 0)
+    low, high = 0.0, 1.0  # of the threshold on that share
     for _ in range(STEPS):
         middle = (low + high) / 2
         if np.count_nonzero(share > middle) > wanted:
             low = middle
         else:
             high = middle
-    return np.where(share > high, indices, np.uint8(0))
+    return high / max(1 - high, 1e-6)
