@@ -54,6 +54,11 @@ class TrainConfig(
         """Object classes, whose maps the discriminator sees."""
         return max(self.channels - 1, 1)
 
+    @property
+    def all_epochs(self) -> int:
+        """Epochs of the run, those of both stages where there are two."""
+        return self.epochs * (2 if self.has_second_stage else 1)
+
     def check(self) -> None:
         """Refuse values that no training can use, before anything is loaded or written.
 
@@ -82,6 +87,11 @@ class TrainConfig(
         if self.foregrounds > 1 and isinstance(self.bounds, str):
             named = "training, none or two numbers with several classes, the paper's are of one"
             require(not self.bounds.startswith("paper"), self, "bounds", named)
+        if self.has_second_stage and self.table_row.data_term != "weak":
+            raise UserError(
+                "second_stage: wanted a method that leaves pixels unlabelled, got "
+                f"{self.method}, whose labels are whole masks already"
+            )
         if self.penalty_weight > 0 and self.bounds == "none":
             raise UserError(f"method {self.method} needs size bounds, got bounds: none")
         _refuse_nan(dataclasses.asdict(self))

@@ -69,7 +69,8 @@ def config_of_content(content: dict[str, Any]) -> TrainConfig:
         TypeError, KeyError, AttributeError: it is of another version.
     """
     content = with_present_names(content)
-    content.setdefault("class_balance", False)  # runs from before the option go on without it
+    for name in ("class_balance", "second_stage"):
+        content.setdefault(name, False)  # runs from before the option go on without it
     content["weak"] = WeakOptions(**content["weak"])
     references = dict(content["references"])
     references["mask_bank"] = MaskBankOptions(**references["mask_bank"])

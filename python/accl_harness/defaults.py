@@ -25,6 +25,7 @@ class MethodDefaults:
     consistency: Any
     crf: Any
     class_balance: Any
+    second_stage: Any
     conditional: Any
     soften: Any
     d_noise: Any
@@ -84,6 +85,11 @@ class MethodDefaults:
         if self.class_balance is not None:
             return self.class_balance
         return self.table_row.class_balance and (self.classes or 1) <= 2
+
+    @property
+    def has_second_stage(self) -> bool:
+        """Whether a second network learns the masks that the first one found."""
+        return self.table_row.second_stage if self.second_stage is None else self.second_stage
 
     @property
     def sees_image(self) -> bool:

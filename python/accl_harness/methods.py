@@ -58,6 +58,7 @@ class Method:
             however many pixels of each are labelled; not the default with more than two classes.
         crf: whether the gated CRF is on by default.
         size_prior, size_balance, consistency: default weights of these three.
+        second_stage: whether a second network learns masks that the first one found, by default.
         conditional: whether D sees the image beside the mask by default.
         soften, noise: default standard deviations of the Gaussian blur of the reference masks, in
             pixels, and of the noise on all masks that D sees.
@@ -77,6 +78,7 @@ class Method:
     size_prior: float = 0.0
     size_balance: float = 0.0
     consistency: float = 0.0
+    second_stage: bool = False
     conditional: bool = True
     soften: float = 0.0
     noise: float = 0.0

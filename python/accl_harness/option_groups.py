@@ -201,6 +201,10 @@ class ObjectiveOptions:
     """The prediction for a second view of each image, scaled and shifted, is held to the first
     one's, moved alike, with this weight, 0 for off; a step then takes half as long again. Default:
     1 for accl_crf, else 0."""
+    second_stage: bool | None = None
+    """A second network learns, by full supervision with as many epochs and the same moves, masks of
+    the training images on which the first one and a random walker agree; scores and predictions
+    are the second's, those of the first stand beside them in first_stage/. Default: false."""
     class_balance: bool | None = None
     """Each class that a batch labels counts alike in the cross-entropy, however many of its pixels
     are labelled: a few marks of the object are not drowned by many of the background. Default: true

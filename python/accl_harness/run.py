@@ -4,6 +4,7 @@
     data.json         which data it belongs to       per_image.csv   the scores of each image
     metrics.csv       a row of figures an epoch      predictions/    the masks of the test images
     checkpoints/      networks and optimisers        figures/, tensorboard/
+    first_stage/      scores and masks of the first of two stages
     classes.yaml      the names of the classes       report.html     of accl train
 
 Files of earlier versions stay readable.
@@ -135,6 +136,7 @@ class Run(ScoreFolder):
         self.tensorboard = self.folder / "tensorboard"
         self.checkpoint = self.folder / "checkpoints" / "last.pt"
         self.previous_checkpoint = self.folder / "checkpoints" / "previous.pt"
+        self.first_stage = self.folder / "checkpoints" / "first_stage.pt"
 
     @property
     def is_empty(self) -> bool:
@@ -227,6 +229,22 @@ class Run(ScoreFolder):
         buffer = io.BytesIO()
         torch.save(content, buffer)
         write_atomically(self.checkpoint, buffer.getbuffer(), keep=self.previous_checkpoint)
+
+    def save_first_stage(self, state: Mapping[str, Any]) -> None:
+        """Keep what the second stage learns from, beside its checkpoints."""
+        buffer = io.BytesIO()
+        torch.save({"format": FORMAT, **state}, buffer)
+        write_atomically(self.first_stage, buffer.getbuffer())
+
+    def load_first_stage(self, device: Any = "cpu") -> dict[str, Any]:
+        """What :meth:`save_first_stage` kept.
+
+        Raises:
+            UserError: it is missing, damaged or of another version.
+        """
+        if not self.first_stage.is_file():
+            raise UserError(f"{self.first_stage} is missing, which the second stage goes on from")
+        return _read_checkpoint(self.first_stage, device)
 
     def load_checkpoint(self, device: Any = "cpu") -> dict[str, Any] | None:
         """The last checkpoint that can be read, or None where there is none.

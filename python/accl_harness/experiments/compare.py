@@ -31,7 +31,7 @@ PHANTOM = {"n_train": 60, "n_test": 20, "shape": "disc", "seed": 0}
 DEMO_REFERENCES = ReferenceOptions(kind="augmented", painted=3)
 """The demo's methods beyond the paper know three masks, as a person would paint them."""
 
-_BEYOND = ("crf", "size_prior", "size_balance", "soften", "d_noise")
+_BEYOND = ("second_stage", "crf", "size_prior", "size_balance", "soften", "d_noise")
 """Options of the terms that the paper's methods do not have."""
 
 

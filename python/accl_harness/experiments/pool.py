@@ -196,7 +196,7 @@ class _Bars:
     def __init__(self, progress: Progress, configs: Sequence, done: int):
         self.progress = progress
         self.tasks: dict[str, int] = {}
-        self.epochs = sum(config.epochs for config in configs)
+        self.epochs = sum(config.all_epochs for config in configs)
         self.finished_epochs = 0
         title = f"{len(configs)} trainings" + (f" ({done} done before)" if done else "")
         self.total = progress.add_task(title, total=self.epochs, last="")
@@ -206,7 +206,7 @@ class _Bars:
     def start(self, config) -> None:
         with self.lock:
             name = Path(config.out).name
-            task = self.progress.add_task(f"  {name}", total=config.epochs, last="")
+            task = self.progress.add_task(f"  {name}", total=config.all_epochs, last="")
             self.tasks[config.out] = task
             self.running[config.out] = config
 
@@ -214,7 +214,7 @@ class _Bars:
         metrics = Run(config.out).metrics()
         with self.lock:
             self.running.pop(config.out)
-            self.finished_epochs += config.epochs
+            self.finished_epochs += config.all_epochs
             self.progress.remove_task(self.tasks[config.out])
         name = Path(config.out).name
         if error is not None:

@@ -27,7 +27,7 @@ from ..training.curves import Row
 from ..training.inference import TrainedRun, load_run, predict_probabilities
 from ..training.session import Session, run_to_write, training_session
 
-FACTS = ("seconds", "annotation_ratio", "bounds", "warnings", "measured")
+FACTS = ("seconds", "annotation_ratio", "bounds", "warnings", "measured", "first_stage")
 """What only the training knows and metrics.json holds."""
 
 
@@ -103,7 +103,7 @@ def _last_report(report: LiveReport, run: Run) -> None:
             for name, key, scale, digits in _shown_scores(metrics)
         ]
     scores = Sheet(["score", "mean"], rows) if rows else None
-    report.write(report.config.epochs, metrics["warnings"], scores)
+    report.write(report.config.all_epochs, metrics["warnings"], scores)
 
 
 def _end(run: Run, session: Session, test: Dataset | None) -> None:
@@ -114,7 +114,11 @@ def _end(run: Run, session: Session, test: Dataset | None) -> None:
         run.save_metrics({**of_training(trained, trained.facts), "images": 0})
         return
     session.progress.say("scoring the test images")
-    metrics = evaluate_run(trained, test, out=run.folder, training=trained.facts)
+    facts, first = dict(trained.facts), session.first_stage()
+    if first is not None:
+        scores = evaluate_run(first, test, out=run.folder / "first_stage", training=first.facts)
+        facts["first_stage"] = {name: scores[name] for name in ("dsc", "size_ratio", "seconds")}
+    metrics = evaluate_run(trained, test, out=run.folder, training=facts)
     for warning in metrics["warnings"]:
         if warning not in trained.facts["warnings"]:
             session.progress.warn(warning)

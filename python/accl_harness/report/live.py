@@ -55,7 +55,7 @@ class LiveReport:
     def __call__(self, row: Mapping[str, float]) -> None:
         """Write the page of an epoch, if it is due."""
         begun = time.monotonic()
-        if begun < self._next or row["epoch"] >= self.config.epochs:
+        if begun < self._next or row["epoch"] >= self.config.all_epochs:
             return
         self.write(int(row["epoch"]))
         ended = time.monotonic()
@@ -70,10 +70,10 @@ class LiveReport:
             scores: of the test images, at the end.
         """
         config, figures = self.config, self.run.figures
-        ended = epoch >= config.epochs
+        ended = epoch >= config.all_epochs
         data = folder_name(config.data)
         title = f"{METHOD_LABELS[config.method]} on {data}, seed {config.seed}"
-        lead = f"Epoch {epoch} of {config.epochs}."
+        lead = f"Epoch {epoch} of {config.all_epochs}."
         if not ended:
             lead += f" This page reads itself again every {REFRESH} seconds."
         draw_curves(self.run, config.method)

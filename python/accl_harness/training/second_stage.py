@@ -19,7 +19,10 @@ from ..data.dataset import Dataset
 from ..data.grow import grow_maps, needs_sizes
 from ..data.options import UNLABELLED, CRFOptions
 from ..data.topology import FULL
+from ..errors import UserError
 from .inference import TrainedRun, predict_probabilities
+from .loop import Trainer
+from .rules import reference_bank, whole_objects
 
 THRESHOLD = 0.4
 """A pixel is an object's where the mean probability exceeds this."""
@@ -85,6 +88,41 @@ def agreed(probabilities: np.ndarray, marks: np.ndarray) -> np.ndarray:
     return mask
 
 
-def second_data(train: Dataset, labels: Tensor) -> Dataset:
-    """The training set with ``labels`` in the place of its weak labels."""
-    return replace(train, weak_labels=labels)
+class SecondStage:
+    """What the second stage is made from; bad input is told before the first one starts.
+
+    Args:
+        config: options of the run.
+        train, validation: its images.
+        ops: module with the losses.
+        fabric: of the run's devices.
+
+    Raises:
+        UserError: marks of objects alone, and no painted masks.
+    """
+
+    def __init__(self, config: TrainConfig, train: Dataset, validation, ops: Any, fabric):
+        self.train, self.validation, self.ops, self.fabric = train, validation, ops, fabric
+        walker = config.replace(method="walker")  # takes painted masks as they are
+        self._painted = whole_objects(walker, train, reference_bank(walker, train))
+        if needs_sizes(train) and self._painted is None:
+            raise UserError(
+                "second_stage: where no background is marked it needs painted masks; name some "
+                "with --references.folder, or give --second-stage false"
+            )
+
+    def labels(self, first: TrainedRun) -> Tensor:
+        """The masks that the second network learns, see :func:`second_labels`."""
+        return second_labels(first, self.train, self._painted)
+
+    def trainer(self, first: Trainer, labels: Tensor) -> Trainer:
+        """The training of a fresh network on ``labels``; the figures of the first go on."""
+        data = replace(self.train, weak_labels=labels)
+        config = second_config(first.config)
+        second = Trainer(config, data, self.validation, self.ops, self.fabric)
+        second.given = first.given
+        second.seconds = first.seconds
+        second.annotation_ratio = first.annotation_ratio
+        second.measured = first.measured
+        second.watch.issued += first.watch.issued
+        return second

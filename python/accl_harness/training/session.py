@@ -2,45 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from torch import Tensor
 
 from ..config import TrainConfig, changed_options
 from ..data.dataset import Dataset, load_split, split_validation
 from ..data.fingerprint import fingerprint
 from ..data.options import reading_options
 from ..errors import UserError
+from ..networks import build_generator
 from ..run import Run
 from ..storage import disk_errors
 from .curves import Curves, Row, columns_of
-from .inference import TrainedRun
+from .inference import FACTS, TrainedRun
 from .initial import start_from
 from .loop import Trainer
 from .ops import load_ops
 from .progress import Progress
 from .runtime import launch
+from .second_stage import SecondStage
 
 
 class Session:
     """A training under way, the only one in its folder."""
 
-    def __init__(self, run: Run, trainer: Trainer, progress: Progress, images: Dataset):
+    def __init__(
+        self,
+        run: Run,
+        trainer: Trainer,
+        progress: Progress,
+        images: Dataset,
+        second: SecondStage | None = None,
+    ):
         self.images = images
         """What a person may look at meanwhile: the validation images, else the training's."""
         self.run = run
         self.trainer = trainer
         self.progress = progress
+        self.config = trainer.config
+        self._second = second
+        self._done = 0
+        """Epochs of the stage before."""
         self.writes = trainer.fabric.is_global_zero
         """Whether this process is the one that writes."""
 
     def train(self, on_epoch: Callable[[Row], None] | None = None) -> None:
         """Train all epochs that are left; ``on_epoch`` is called with the row of each."""
-        trainer, progress = self.trainer, self.progress
+        self._train_stage(on_epoch)
+        if self._second is not None and not self._done:
+            self._begin_second()
+            self._train_stage(on_epoch)
+
+    def go_on_from(self, checkpoint: Mapping[str, Any]) -> None:
+        """Take up the training where a checkpoint left it."""
+        if checkpoint.get("stage", 1) == 2:
+            self._enter_second(self.run.load_first_stage()["labels"])
+        self.trainer.load_state_dict(checkpoint)
+
+    def _begin_second(self) -> None:
+        """Find the masks that the second network learns, keep them, and make that network."""
+        self.progress.say("second stage: masks of the training images for a fresh network")
+        first = self.trained()
+        labels = self._second.labels(first)
+        if self.writes:
+            facts = {"epoch": first.epoch, **first.facts}
+            state = first.generator.state_dict()
+            self.run.save_first_stage({"generator": state, "labels": labels, **facts})
+        self._enter_second(labels)
+
+    def _enter_second(self, labels: Tensor) -> None:
+        self._done = self.trainer.config.epochs
+        self.trainer = self._second.trainer(self.trainer, labels)
+
+    def _train_stage(self, on_epoch: Callable[[Row], None] | None) -> None:
+        trainer, progress, done = self.trainer, self.progress, self._done
         epochs, every = trainer.config.epochs, trainer.config.checkpoint_every
         curves = None
         if self.writes:
-            config = trainer.config
-            curves = Curves(self.run, trainer.epoch, config.tensorboard, columns_of(config))
+            config, epoch = self.config, done + trainer.epoch
+            curves = Curves(self.run, epoch, config.tensorboard, columns_of(config))
         progress.start(trainer.epoch)
         for warning in trainer.watch.note(trainer.data_warnings):
             progress.warn(warning)
@@ -52,9 +95,11 @@ class Session:
                 progress.epoch(row)
                 if curves is None:
                     continue
+                row = {**row, "epoch": done + trainer.epoch}
                 curves.add(row)
-                if row["epoch"] % every == 0 or row["epoch"] == epochs:
-                    self.run.save_checkpoint(trainer.state_dict(), trainer.given)
+                if trainer.epoch % every == 0 or trainer.epoch == epochs:
+                    state = {**trainer.state_dict(), "stage": 2 if done else 1}
+                    self.run.save_checkpoint(state, trainer.given)
                 if on_epoch is not None:
                     on_epoch(row)
         finally:
@@ -72,7 +117,18 @@ class Session:
             "measured": trainer.measured,
         }
         generator = trainer.state.generator.eval()
-        return TrainedRun(trainer.config, generator, trainer.fabric.device, trainer.epoch, facts)
+        return TrainedRun(self.config, generator, trainer.fabric.device, trainer.epoch, facts)
+
+    def first_stage(self) -> TrainedRun | None:
+        """The network of the first of two stages, where the second is under way."""
+        if not self._done:
+            return None
+        device = self.trainer.fabric.device
+        state = self.run.load_first_stage(device)
+        generator = build_generator(self.config).to(device)
+        generator.load_state_dict(state["generator"])
+        facts = {name: state[name] for name in FACTS}
+        return TrainedRun(self.config, generator.eval(), device, state["epoch"], facts)
 
     def finish(self) -> None:
         """Drop what only an unfinished run needs, and wait for the other processes."""
@@ -102,15 +158,15 @@ def training_session(config: TrainConfig, *, resume: bool, quiet: bool) -> Itera
     train, validation = _load_training(config)
     ops = load_ops(config.backend)
     fabric = launch(config)
-    trainer = Trainer(config, train, validation, ops, fabric)
+    parts = (config, train, validation, ops, fabric)
+    second = SecondStage(*parts) if config.has_second_stage else None
+    trainer = Trainer(*parts)
     if config.init and not run.has_checkpoint:
         trainer.data_warnings += start_from(config.init, config, trainer.state)
     with run.locked() if fabric.is_global_zero else nullcontext():
         if fabric.is_global_zero:
             run_to_write(config, resume)  # another process may have been here meanwhile
         checkpoint = run.load_checkpoint(fabric.device)
-        if checkpoint is not None:
-            trainer.load_state_dict(checkpoint)
         with disk_errors(run.folder):
             if fabric.is_global_zero:
                 for folder in (run.checkpoint.parent, run.figures, run.predictions):
@@ -119,7 +175,10 @@ def training_session(config: TrainConfig, *, resume: bool, quiet: bool) -> Itera
                 run.record_data(config.data, digest)
             visible = fabric.is_global_zero and not quiet
             with Progress(config, trainer.data.steps, visible) as progress:
-                yield Session(run, trainer, progress, validation or train)
+                session = Session(run, trainer, progress, validation or train, second)
+                if checkpoint is not None:
+                    session.go_on_from(checkpoint)
+                yield session
 
 
 def run_to_write(config: TrainConfig, resume: bool) -> Run:
