@@ -1,13 +1,14 @@
 """Times gated_crf_loss against the forms that PyTorch users write, and shows what its cost follows.
 
-    python benchmarks/gated_crf.py                    # the table, some minutes
+    python benchmarks/gated_crf.py --write            # the table of docs/benchmarks.md, minutes
     python benchmarks/gated_crf.py --rounds 3 --only 1x1x256
     python benchmarks/gated_crf.py --scaling plot.png # time against pixels and against the window
     python benchmarks/gated_crf.py --memory           # peak memory of 8 x 512^2
 
-Forward and backward, float32, radius 5, one kernel. The contenders take turns, round by round, in
-one process; what is reported is the median over rounds of each contender's time over the fused
-op's time, with the 10 % to 90 % range. Values and gradients are compared before anything is timed.
+Forward and backward, float32, radius 5, one kernel. One process for each instruction set of the
+processor; PyTorch always uses the best. In it the contenders take turns, round by round; what is
+reported is the median over rounds of each contender's time over the fused op's time, with the 10 %
+to 90 % range. Values and gradients are compared before anything is timed.
 Contenders: `windows`, the public form, which unfolds (2r + 1)^2 copies of every channel; the same
 under torch.compile; and `loop`, a loop over the offsets of the window.
 """
@@ -16,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -25,6 +25,16 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from instruction_sets import (
+    ROOT,
+    add_rows,
+    machine,
+    read_rows,
+    run_each,
+    table,
+    warn_of_load,
+    write_section,
+)
 from torch import Tensor
 
 import accl_ext
@@ -32,6 +42,12 @@ from accl_ext import reference
 
 RADIUS, SIGMA_SPACE, SIGMA_IMAGE = 5, 6.0, 0.1
 KERNELS = ((1.0, SIGMA_SPACE, SIGMA_IMAGE),)
+ROWS = ROOT / "docs/measurements/gated_crf_cpu.csv"
+CONTENDERS = {
+    "windows": "windows take",
+    "compile": "windows under torch.compile take",
+    "loop": "the loop takes",
+}
 CASES = {"1x1x256": (1, 1, 256, 256), "4x1x256": (4, 1, 256, 256), "2x4x256": (2, 4, 256, 256)}
 
 
@@ -100,11 +116,11 @@ def quantiles(values: list[float]) -> tuple[float, float, float]:
     return tuple(x.quantile(q).item() for q in (0.1, 0.5, 0.9))
 
 
-def measure(name: str, rounds: int, compiled: bool) -> dict:
+def measure(name: str, rounds: int, compiled: bool) -> list[dict]:
     p, image = inputs(*CASES[name])
     contenders = {"fused": fused, "windows": windows, "loop": loop}
     if compiled:
-        contenders["windows, compiled"] = torch.compile(windows)
+        contenders["compile"] = torch.compile(windows)
     check(name, contenders, p, image)
     times: dict[str, list[float]] = {contender: [] for contender in contenders}
     for _ in range(rounds + 1):  # the first is a warm-up
@@ -112,20 +128,38 @@ def measure(name: str, rounds: int, compiled: bool) -> dict:
             repeats = 10 if contender == "fused" else 1
             best = [seconds(lambda f=function: run(f, p, image)) for _ in range(repeats)]
             times[contender].append(sorted(best)[len(best) // 2])
-    row = {"case": name, "milliseconds": quantiles(times["fused"][1:])[1] * 1e3}
-    for contender in list(contenders)[1:]:
-        pairs = zip(times[contender][1:], times["fused"][1:], strict=True)
-        row[contender] = quantiles([theirs / ours for theirs, ours in pairs])
-    return row
+    rows = []
+    for contender, own in times.items():
+        pairs = zip(own[1:], times["fused"][1:], strict=True)
+        low, middle, high = quantiles([theirs / ours for theirs, ours in pairs])
+        rows.append(
+            {
+                "case": name,
+                "instruction_set": accl_ext.build_info()["instruction_set"],
+                "contender": contender,
+                "median_us": round(quantiles(own[1:])[1] * 1e6, 1),
+                "over_fused": round(middle, 2),
+                "p10": round(low, 2),
+                "p90": round(high, 2),
+                "machine": machine(),
+            }
+        )
+    return rows
 
 
-def show(rows: list[dict]) -> None:
-    names = [name for name in rows[0] if name not in ("case", "milliseconds")]
-    print("| B x C x side | fused, ms | " + " | ".join(f"{n}, times" for n in names) + " |")
-    print("|---|---|" + "---|" * len(names))
-    for row in rows:
-        cells = [f"{row[n][1]:.0f} ({row[n][0]:.0f} to {row[n][2]:.0f})" for n in names]
-        print(f"| {row['case']} | {row['milliseconds']:.2f} | " + " | ".join(cells) + " |")
+def compare(options: argparse.Namespace) -> None:
+    """The table: this instruction set's rows if the environment names one, else those of all."""
+    if "ACCL_EXT_ISA" not in os.environ:
+        run_each()
+        if options.write:
+            text = table(read_rows(ROWS), CONTENDERS)
+            write_section(ROOT / "docs/benchmarks.md", "gated_crf", text)
+        return
+    for name in [options.only] if options.only else CASES:
+        rows = measure(name, options.rounds, not options.no_compile)
+        print(table([{k: str(v) for k, v in row.items()} for row in rows], CONTENDERS))
+        if options.write:
+            add_rows(ROWS, rows)
 
 
 def median_seconds(call: Callable, rounds: int) -> float:
@@ -216,20 +250,18 @@ def main() -> None:
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--scaling", type=Path)
     parser.add_argument("--memory", action="store_true")
-    options = parser.parse_args()
-    isa = accl_ext.build_info()["instruction_set"]
-    load = os.getloadavg()[0]
-    print(
-        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, {isa}, "
-        f"torch {torch.__version__}, load {load:.1f}"
+    parser.add_argument(
+        "--write", action="store_true", help=f"keep the rows in {ROWS.name} and write the table"
     )
+    options = parser.parse_args()
+    if "ACCL_EXT_ISA" not in os.environ:
+        warn_of_load()
     if options.memory:
         memory()
     elif options.scaling:
         scaling(options.scaling, options.rounds)
     else:
-        names = [options.only] if options.only else list(CASES)
-        show([measure(name, options.rounds, not options.no_compile) for name in names])
+        compare(options)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,20 @@
 """Times the fused ops against plain PyTorch, eager and compiled, and against a copy of the bytes.
 
-    python benchmarks/ops.py                 # the table of docs/benchmarks.md, a few minutes
+    python benchmarks/ops.py --write         # the table of docs/benchmarks.md, some minutes
     python benchmarks/ops.py --rounds 5 --only head-1x256
+    ACCL_EXT_ISA=avx2 python benchmarks/ops.py   # one instruction set alone
 
 Forward and backward of each case, float32, 0.65 % of the pixels labelled, the gradient of the
-probabilities given to backward. The contenders take turns, round by round, in one process; what is
-reported is the median over rounds of each contender's time over the fused op's time, with the 10 %
-to 90 % range. Values and gradients are compared before anything is timed.
+probabilities given to backward. One process for each instruction set of the processor; PyTorch
+always uses the best. In it the contenders take turns, round by round; what is reported is the
+median over rounds of each contender's time over the fused op's time, with the 10 % to 90 % range.
+Values and gradients are compared before anything is timed.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
@@ -25,11 +25,27 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import plain
 import torch
+from instruction_sets import (
+    ROOT,
+    add_rows,
+    machine,
+    read_rows,
+    run_each,
+    table,
+    warn_of_load,
+    write_section,
+)
 from torch import Tensor
 
 import accl_ext
 
 LABELLED = 0.0065
+ROWS = ROOT / "docs/measurements/ops_cpu.csv"
+CONTENDERS = {
+    "eager": "eager takes",
+    "compile": "torch.compile takes",
+    "copy": "a copy of the least bytes takes",
+}
 
 
 @dataclass
@@ -84,6 +100,7 @@ def partial_case(name: str, batch: int, *spatial: int) -> Case:
     )
 
 
+README = ("head-1x256", "head-16x256", "head-4x96^3", "partial-16x256")
 CASES: dict[str, Callable[[str], Case]] = {
     "head-1x256": lambda name: head_case(name, 1, 256, 256),
     "head-16x256": lambda name: head_case(name, 16, 256, 256),
@@ -162,6 +179,7 @@ def summary(case: Case, name: str, times: dict[str, list[float]]) -> dict:
     low, middle, high = torch.quantile(ratio, torch.tensor([0.1, 0.5, 0.9]).double()).tolist()
     return {
         "case": case.name,
+        "instruction_set": accl_ext.build_info()["instruction_set"],
         "contender": name,
         "median_us": round(own.median().item() * 1e6, 1),
         "over_fused": round(middle, 2),
@@ -170,21 +188,12 @@ def summary(case: Case, name: str, times: dict[str, list[float]]) -> dict:
     }
 
 
-def machine() -> str:
-    info = accl_ext.build_info()
-    model = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    return (
-        f"{time.strftime('%Y-%m-%d')}, {model}, {torch.get_num_threads()} threads, "
-        f"{info['instruction_set']}, torch {torch.__version__}, accl_ext {accl_ext.__version__} "
-        f"({info['git_revision']})"
-    )
+def write_table() -> None:
+    rows = read_rows(ROWS)
+    write_section(ROOT / "docs/benchmarks.md", "ops", table(rows, CONTENDERS))
+    few = [row for row in rows if row["case"] in README]
+    headings = {"eager": "plain PyTorch takes", "compile": "under torch.compile"}
+    write_section(ROOT / "README.md", "ops", table(few, headings))
 
 
 def main() -> None:
@@ -192,27 +201,28 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--only", nargs="+", choices=CASES, help="cases, default all")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
-    parser.add_argument("--csv", type=Path, help="also write the rows here")
+    parser.add_argument(
+        "--write", action="store_true", help=f"keep the rows in {ROWS.name} and write the table"
+    )
     arguments = parser.parse_args()
-    print(machine())
-    load = os.getloadavg()[0]
-    if load > 0.5:
-        print(f"warning: the load is {load:.1f}; timings beside other work are worthless")
-    rows = []
+    if "ACCL_EXT_ISA" not in os.environ:
+        warn_of_load()
+        run_each()
+        if arguments.write:
+            write_table()
+        return
+    print(f"{accl_ext.build_info()['instruction_set']}: {machine()}")
     print("| case | contender | median us | times fused | p10 to p90 |\n|---|---|---|---|---|")
     for name in arguments.only or CASES:
-        for row in measure(CASES[name](name), arguments.rounds, not arguments.no_compile):
-            rows.append({**row, "machine": machine()})
+        rows = measure(CASES[name](name), arguments.rounds, not arguments.no_compile)
+        for row in rows:
             print(
                 f"| {row['case']} | {row['contender']} | {row['median_us']} "
                 f"| {row['over_fused']} | {row['p10']} to {row['p90']} |",
                 flush=True,
             )
-    if arguments.csv:
-        with arguments.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
+        if arguments.write:
+            add_rows(ROWS, [{**row, "machine": machine()} for row in rows])
 
 
 if __name__ == "__main__":

@@ -20,16 +20,6 @@ struct Labelled {
   int32_t code[kBlock + kLanes]; // class or kInvalid; kIgnored after the last
 };
 
-// Compares eight bytes at once: the result has the high bit of every byte that differs from
-// `value`.
-ACCL_HD uint64_t differing_bytes(const void* bytes, uint8_t value) {
-  uint64_t word;
-  std::memcpy(&word, bytes, 8);
-  const uint64_t low_bits = 0x7f7f7f7f7f7f7f7f;
-  const uint64_t difference = word ^ (value * 0x0101010101010101u);
-  return (((difference & low_bits) + low_bits) | difference) & ~low_bits;
-}
-
 // Writes every pixel to the next entry, and goes on to another entry only if it counts. This needs
 // no branch.
 struct Collector {
@@ -46,35 +36,43 @@ struct Collector {
   }
 };
 
+// Most pixels are unlabelled, so this many labels at a time are compared with ignore_index.
+constexpr int kGroup = 32;
+
+template <class Label>
+ACCL_HD bool all_ignored(const Label* group, Label ignored) {
+  Label difference = 0;
+  for (int i = 0; i < kGroup; ++i) difference |= Label(group[i] ^ ignored);
+  return difference == 0;
+}
+
+// Appends the labelled pixels of the group that begins at position `at`.
+template <class Label>
+ACCL_HD void append_group(const Label* group, Label ignored, int at, Collector* collector) {
+  uint8_t labelled[kGroup];
+  for (int i = 0; i < kGroup; ++i) labelled[i] = group[i] != ignored;
+  for (int i = 0; i < kGroup; i += 8) {
+    uint64_t bytes; // each is 1 or 0
+    std::memcpy(&bytes, labelled + i, 8);
+    if (bytes == 0x0101010101010101) {
+      for (int j = i; j < i + 8; ++j) collector->append(at + j, int64_t(group[j]));
+      continue;
+    }
+    for (; bytes != 0; bytes &= bytes - 1) {
+      const int j = i + (__builtin_ctzll(bytes) >> 3); // little-endian
+      collector->append(at + j, int64_t(group[j]));
+    }
+  }
+}
+
 template <class Label>
 ACCL_HD void collect_block(const Label* from, int n, int64_t ignore_index, int64_t labels,
                            Labelled* found) {
   Collector collector = {found, ignore_index, labels, 0};
+  const Label ignored = Label(ignore_index);
   int i = 0;
-  // Most pixels are unlabelled, so labels of one byte are compared many at a time.
-  const bool ignorable_byte = sizeof(Label) == 1 && int64_t(Label(ignore_index)) == ignore_index;
-  constexpr uint64_t kAll = 0x8080808080808080;
-  const uint64_t ignored = uint8_t(ignore_index) * 0x0101010101010101u;
-  while (ignorable_byte && i + 8 <= n) {
-    if (i + 32 <= n) {
-      uint64_t words[4];
-      std::memcpy(words, from + i, 32);
-      if (((words[0] ^ ignored) | (words[1] ^ ignored) | (words[2] ^ ignored) |
-           (words[3] ^ ignored)) == 0) {
-        i += 32;
-        continue;
-      }
-    }
-    uint64_t labelled = differing_bytes(from + i, uint8_t(ignore_index));
-    if (labelled == kAll) {
-      for (int j = i; j < i + 8; ++j) collector.append(j, int64_t(from[j]));
-    } else {
-      for (; labelled != 0; labelled &= labelled - 1) {
-        const int j = i + (__builtin_ctzll(labelled) >> 3); // little-endian
-        collector.append(j, int64_t(from[j]));
-      }
-    }
-    i += 8;
+  for (; int64_t(ignored) == ignore_index && i + kGroup <= n; i += kGroup) {
+    if (!all_ignored(from + i, ignored)) append_group(from + i, ignored, i, &collector);
   }
   for (; i < n; ++i) collector.append(i, int64_t(from[i]));
   found->n = collector.count;
@@ -111,15 +109,21 @@ ACCL_HD void collect(const SegmentationHeadArguments& a, int64_t image, int64_t 
 
 ACCL_HD Mask<float> code_is(const int32_t* code, int32_t value, float) {
   Mask<float> mask;
-  std::memcpy(&mask, code, sizeof(mask));
-  for (int i = 0; i < Mask<float>::kParts; ++i) mask.part[i] = mask.part[i] == value;
+  for (int i = 0; i < Mask<float>::kParts; ++i) {
+    Native<float>::mask part;
+    std::memcpy(&part, code + i * Lanes<float>::kPerPart, sizeof(part));
+    mask.part[i] = part == value;
+  }
   return mask;
 }
 ACCL_HD Mask<double> code_is(const int32_t* code, int32_t value, double) {
-  int64_t flags[kLanes];
-  for (int i = 0; i < kLanes; ++i) flags[i] = -int64_t(code[i] == value);
+  typedef int32_t Codes __attribute__((vector_size(ACCL_VECTOR_BYTES / 2)));
   Mask<double> mask;
-  std::memcpy(&mask, flags, sizeof(mask));
+  for (int i = 0; i < Mask<double>::kParts; ++i) {
+    Codes part;
+    std::memcpy(&part, code + i * Lanes<double>::kPerPart, sizeof(part));
+    mask.part[i] = __builtin_convertvector(part, Native<double>::mask) == int64_t(value);
+  }
   return mask;
 }
 
