@@ -83,7 +83,7 @@ def grow_maps(
     rest = np.flatnonzero(marked & ~complete)
     if len(rest) == 0:
         return maps
-    sizes = _Sizes(painted, foregrounds)
+    sizes = Sizes(painted, foregrounds)
     for i in rest:
         maps[i] = walk(images[i], sizes.add_background(labels[i]), foregrounds)
     wanted = sum(sizes.expected(labels[i]) for i in rest)
@@ -152,7 +152,7 @@ def walk(image: np.ndarray, seeds: np.ndarray, foregrounds: int = 1) -> np.ndarr
     return maps.clip(0, 1)
 
 
-class _Sizes:
+class Sizes:
     """What painted masks say of the objects' sizes, each class by itself.
 
     Of masks with several parts, as of many cells, a part counts, and an image holds as many as its
