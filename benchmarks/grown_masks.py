@@ -5,8 +5,8 @@
 
 Marks are made from the masks as ``accl weaken`` makes them; without ``--ratio`` each connected
 object gets a disc of 2 pixels radius. Sizes come from three masks, typical as
-``--references.painted`` takes them. Prints a row for each share of pixels that is left open, with the share of object pixels that
-wrongly became background seeds.
+``--references.painted`` takes them. Prints a row for each share of pixels
+that is left open, with the share of object pixels that wrongly became background seeds.
 """
 
 from __future__ import annotations
