@@ -60,12 +60,12 @@ def windows(probabilities: Tensor, image: Tensor, radius: int = RADIUS) -> Tenso
         columns = F.unfold(x, side, padding=radius)
         return columns.view(batch, x.shape[1], side * side, height, width)
 
-    steps = torch.arange(-radius, radius + 1)
+    steps = torch.arange(-radius, radius + 1, device=image.device)
     distance = (steps[:, None] ** 2 + steps[None, :] ** 2).flatten().view(1, -1, 1, 1)
     difference = (unfold(image) - image.unsqueeze(2)).square().sum(1)
     kernel = torch.exp(-distance / (2 * SIGMA_SPACE**2) - difference / (2 * SIGMA_IMAGE**2))
     inside = unfold(torch.ones_like(image[:, :1]))[:, 0]
-    others = torch.ones(side * side)
+    others = torch.ones(side * side, device=image.device)
     others[side * side // 2] = 0
     kernel = kernel * inside * others.view(1, -1, 1, 1)
     if classes == 1:

@@ -138,11 +138,52 @@ def step_launches(_: argparse.Namespace) -> Step:
         yield f"| {name} | {forward[0]} + {forward[1]} | {gradient[0]} + {gradient[1]} |"
         if forward not in ((1, 0), (1, 1)) or gradient != (1, 0):
             wrong.append(name)
+    for name, masks in crf_masks().items():
+        forward, gradient = crf_work(masks)
+        counts = (f"{kernels} + {sets}" for kernels, sets in (forward, gradient))
+        yield f"| gated-crf-4x256{name} | {' | '.join(counts)} |"
+        # A mean over destinations counts them first.
+        if forward[0] > (2 if masks else 1) or (not masks and gradient != (1, 0)):
+            wrong.append(f"gated-crf-4x256{name}")
     if wrong:
         raise Failed(
             "more than one kernel (and one set of memory) forward and one kernel backward: "
             + ", ".join(wrong)
         )
+
+
+def crf_inputs(case: str = "4x1x256") -> tuple:
+    import gated_crf
+
+    p, image = gated_crf.inputs(*gated_crf.CASES[case])
+    return p.detach().cuda().requires_grad_(), image.cuda()
+
+
+def crf_masks() -> dict[str, dict]:
+    """Masks of the gated CRF loss, by the words that name them in a table."""
+    import torch
+
+    source, destination = torch.rand(2, 4, 256, 256, device="cuda") < 0.6
+    return {"": {}, ", two masks": {"source_mask": source, "destination_mask": destination}}
+
+
+def crf_work(masks: dict) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Kernels and sets of memory of the gated CRF loss, forward and backward."""
+    import gated_crf
+    import torch
+
+    import accl_ext
+
+    p, image = crf_inputs()
+
+    def call():
+        return accl_ext.gated_crf_loss(
+            p, image, radius=gated_crf.RADIUS, kernels=gated_crf.KERNELS, **masks
+        )
+
+    loss = call()
+    gradient = device_work(lambda: torch.autograd.grad(loss, p, retain_graph=True))
+    return device_work(call), gradient
 
 
 def size_case():
@@ -216,12 +257,67 @@ def step_speed(arguments: argparse.Namespace) -> Step:
         raise Failed("; ".join(slower))
 
 
+def crf_speed(rounds: int) -> tuple[list[str], list[str]]:
+    """Rows of the gated CRF loss for the table of step_crf, and what is slower than it may be."""
+    import gated_crf
+    import torch
+
+    rows, slower = [], []
+    for name in gated_crf.CASES:
+        p, image = crf_inputs(name)
+        torch.compiler.reset()
+        functions = {"fused": gated_crf.fused, "loop": gated_crf.loop}
+        functions |= {
+            "windows": gated_crf.windows,
+            "windows, compiled": torch.compile(gated_crf.windows),
+        }
+        gated_crf.check(name, functions, p, image)
+        times = {k: [] for k in functions}
+        for _ in range(rounds + 1):  # the first is a warm-up
+            for k, f in functions.items():
+                call = lambda f=f, p=p, image=image: gated_crf.run(f, p, image)  # noqa: E731
+                times[k].append(seconds(call, 20 if k == "fused" else 3))
+        median = {k: torch.tensor(v[1:]).median().item() for k, v in times.items()}
+        for k, value in median.items():
+            rows.append(f"| {name} | {k} | {value * 1e6:.1f} | {value / median['fused']:.2f} |")
+            if value < median["fused"]:
+                slower.append(f"{name}: slower than {k}")
+    return rows, slower
+
+
+def step_crf(arguments: argparse.Namespace) -> Step:
+    """Speed and memory of the gated CRF loss; its launches and sanitizers are in their steps."""
+    import gated_crf
+    import torch
+
+    yield "| case | contender | median us | times fused |"
+    yield "|---|---|---|---|"
+    rows, slower = crf_speed(arguments.rounds)
+    yield from rows
+    p, image = (torch.rand(8, 1, 512, 512, device="cuda") for _ in range(2))
+    p.requires_grad_()
+    gated_crf.run(gated_crf.fused, p, image)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    result = gated_crf.run(gated_crf.fused, p, image)
+    maps = (torch.cuda.max_memory_allocated() - before) / (p.numel() * 4)
+    yield ""
+    yield f"Peak memory of 8 x 1 x 512^2 rises by {maps:.2f} maps of float32."
+    del result
+    if maps > 2.05:  # the gradient that forward computes, and its product with the incoming one
+        slower.append(f"memory: {maps:.2f} maps, more than two")
+    if slower:
+        raise Failed("; ".join(slower))
+
+
 STEPS = {
     "build": step_build,
     "tests": step_tests,
     "sanitizers": step_sanitizers,
     "launches": step_launches,
     "speed": step_speed,
+    "crf": step_crf,
 }
 
 

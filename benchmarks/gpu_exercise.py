@@ -45,10 +45,26 @@ def outputs_and_gradients(ops, logits: Tensor, labels: Tensor, bounds: Tensor) -
     )
     size = ops.size_penalty(logits, bounds, normalize="area2")
     scores = ops.accl_loss(logits, criterion="vanilla")
+    crf = gated_crf(ops, logits, labels)
     both = ops.accl_discriminator_loss(logits, logits.flatten()[:1], criterion="hinge")
     total = (head.probabilities * 0.5).sum() + head.partial_ce + head.size_penalty + both
     total = total + partial.sum() + size + scores + 0.1 * head.soft_size.sum()
-    return [*head, partial, size, scores, both, *torch.autograd.grad(total, logits)]
+    total = total + sum(crf)
+    return [*head, partial, size, scores, both, *crf, *torch.autograd.grad(total, logits)]
+
+
+def gated_crf(ops, logits: Tensor, labels: Tensor) -> list[Tensor]:
+    """One kernel without masks and with two; several kernels, five channels and one mask."""
+    p = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
+    image = (logits.detach()[:, :1].double() / 4).to(logits.dtype)
+    channels = torch.cat([image] * 5, 1)
+    some = labels == 1
+    several = ((1.0, 2.0, 0.3), (0.5, 1.5, None))
+    return [
+        ops.gated_crf_loss(p, image, radius=2),
+        ops.gated_crf_loss(p, image, radius=2, source_mask=some, destination_mask=~some),
+        ops.gated_crf_loss(p, channels, radius=2, kernels=several, source_mask=some),
+    ]
 
 
 def exercise(device: str) -> int:

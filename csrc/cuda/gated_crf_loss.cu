@@ -3,7 +3,7 @@
 // depends on the window alone. The window is taken in parts. For each part the block copies to
 // shared memory what all windows of the tile see in it (the tile and its halo, plane by plane),
 // then each thread adds its own neighbours.
-#include "gated_crf_loss.cuh"
+#include "gated_crf_run.cuh"
 
 #include <cfloat>
 
@@ -13,6 +13,45 @@ namespace accl {
 namespace cuda {
 namespace {
 
+// What a pixel's sums give for class first_value + c: the number of the map that is asked for (the
+// gathered sum, or the gradient). Adds to the pixel's share of the loss.
+template <class T, int kValues>
+__device__ __forceinline__ T finish_class(const Problem<T>& problem, const Plan<T>& plan,
+                                          unsigned char role, int64_t at, int c,
+                                          const Sums<T, kValues>& sums, T scale, T* loss) {
+  const GatedCrfForward& a = problem.a;
+  if (problem.sums) return role & kReceives ? sums.received[c] : T(0);
+  const T value = element<T>(a.values, a.dtype, at);
+  T received = -sums.received[c], given = -sums.given[c];
+  if (a.classes == 1) {
+    *loss = binary_disagreement(value, sums.received[0], sums.received_rest);
+    received = binary_disagreement_slope(sums.received[0], sums.received_rest);
+    given = binary_disagreement_slope(sums.given[0], sums.given_rest);
+  } else {
+    *loss -= value * sums.received[c];
+  }
+  if (!plan.two_sided) given = received;
+  const T slope = (role & kReceives ? received : T(0)) + (role & kGives ? given : T(0));
+  return slope * scale;
+}
+
+// The map that the sums of the window become, or null.
+template <class T>
+__device__ __forceinline__ T* map_of(const Problem<T>& problem) {
+  return static_cast<T*>(problem.sums ? problem.sums : problem.a.gradient);
+}
+
+// The last block adds the sums of all tiles.
+template <class T>
+__device__ __forceinline__ void finish_loss(const GatedCrfForward& a, int64_t units, T scale) {
+  double total[1] = {0}; // in double, because the number of sums grows with the batch
+  for (int64_t i = threadIdx.x; i < units; i += kThreads) {
+    total[0] += double(load_from_l2(static_cast<const T*>(a.scratch) + i));
+  }
+  block_sum(total);
+  if (threadIdx.x == 0) *static_cast<T*>(a.loss) = T(total[0] * double(scale));
+}
+
 // What a thread does with the sums of a group of values: it writes the gradient or the gathered
 // sums, and returns its share of the loss.
 template <class T, int kValues>
@@ -21,28 +60,14 @@ __device__ __forceinline__ T finish(const Problem<T>& problem, const Plan<T>& pl
   const GatedCrfForward& a = problem.a;
   const int64_t pixel = (p.z * a.size[1] + p.y) * a.size[2] + p.x;
   const unsigned char role = roles(a, p.image * a.pixels + pixel);
+  T* const map = map_of(problem);
   T loss = a.classes > 1 && first_value == 0 ? sums.received_rest : T(0);
 #pragma unroll
   for (int c = 0; c < kValues; ++c) {
     if (first_value + c >= a.classes) continue;
     const int64_t at = (p.image * a.classes + first_value + c) * a.pixels + pixel;
-    if (problem.sums) {
-      static_cast<T*>(problem.sums)[at] = role & kReceives ? sums.received[c] : T(0);
-      continue;
-    }
-    const T value = element<T>(a.values, a.dtype, at);
-    T received = -sums.received[c], given = -sums.given[c];
-    if (a.classes == 1) {
-      loss = binary_disagreement(value, sums.received[0], sums.received_rest);
-      received = binary_disagreement_slope(sums.received[0], sums.received_rest);
-      given = binary_disagreement_slope(sums.given[0], sums.given_rest);
-    } else {
-      loss -= value * sums.received[c];
-    }
-    if (!a.gradient) continue;
-    if (!plan.two_sided) given = received;
-    const T slope = (role & kReceives ? received : T(0)) + (role & kGives ? given : T(0));
-    static_cast<T*>(a.gradient)[at] = slope * scale;
+    const T result = finish_class(problem, plan, role, at, c, sums, scale, &loss);
+    if (map) map[at] = result;
   }
   return sums.any && (role & kReceives) ? loss : T(0);
 }
@@ -100,12 +125,83 @@ __global__ void __launch_bounds__(kThreads, kCrfBlocks<T>)
     if (threadIdx.x == 0) static_cast<T*>(a.scratch)[unit] = sum[0];
   }
   if (problem.sums || a.reduction == Reduction::kNone || !is_last_block(a.ticket)) return;
-  double total[1] = {0}; // in double, because the number of sums grows with the batch
-  for (int64_t i = threadIdx.x; i < plan.units; i += kThreads) {
-    total[0] += double(load_from_l2(static_cast<const T*>(a.scratch) + i));
+  finish_loss<T>(a, plan.units, scale);
+}
+
+// The same for the pixels of a run, whose shares of the loss it adds to `loss`.
+template <int kValues>
+__device__ __forceinline__ void finish_run(const Problem<float>& problem, const Plan<float>& plan,
+                                           const Place& p, Sums<float, kValues> (&sums)[kRun],
+                                           int64_t first_value, float scale, float (&loss)[kRun]) {
+  const GatedCrfForward& a = problem.a;
+  const int64_t pixel = (p.z * a.size[1] + p.y) * a.size[2] + p.x;
+  const int count = a.size[2] - p.x < kRun ? int(a.size[2] - p.x) : kRun;
+  unsigned char role[kRun];
+  float of_group[kRun];
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) {
+    sums[i].weigh(plan.kernel[0].weight);
+    role[i] = i < count ? roles(a, p.image * a.pixels + pixel + i) : 0;
+    of_group[i] = a.classes > 1 && first_value == 0 ? sums[i].received_rest : 0.0f;
   }
-  block_sum(total);
-  if (threadIdx.x == 0) *static_cast<T*>(a.loss) = T(total[0] * double(scale));
+#pragma unroll
+  for (int c = 0; c < kValues; ++c) {
+    if (first_value + c >= a.classes) continue;
+    const int64_t at = (p.image * a.classes + first_value + c) * a.pixels + pixel;
+    float result[kRun];
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) {
+      if (i >= count) continue;
+      result[i] = finish_class(problem, plan, role[i], at + i, c, sums[i], scale, &of_group[i]);
+    }
+    if (map_of(problem)) store_run(map_of(problem) + at, result, count);
+  }
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) {
+    if (sums[i].any && (role[i] & kReceives)) loss[i] += of_group[i];
+  }
+}
+
+// Without it ptxas would keep sums in memory to make room for more blocks.
+template <int kChannels, int kValues>
+constexpr int kRunBlocks = kChannels + kValues == 2 ? 4 : 2;
+
+template <int kChannels, int kValues, bool kTwoSided>
+__global__ void __launch_bounds__(kThreads, kRunBlocks<kChannels, kValues>)
+    crf_run(const __grid_constant__ Problem<float> problem,
+            const __grid_constant__ Plan<float> plan) {
+  typedef RunOf<kChannels, kValues, kTwoSided> Run;
+  const GatedCrfForward& a = problem.a;
+  ACCL_SHARED(float4, image, Run::kStaged / kRun * kChannels);
+  ACCL_SHARED(float4, weights, Run::kStaged / kRun * Run::kArrays);
+  ACCL_SHARED(float4, table, Run::kTable / kRun * Run::kSpan);
+  RunStage<Run> stage = {image, weights, table, 0};
+  const float scale = problem.scale ? *problem.scale : plan.factor;
+  for (int64_t unit = blockIdx.x; unit < plan.units; unit += gridDim.x) {
+    const Place p = place(a, plan, unit);
+    float center[kChannels][kRun], loss[kRun] = {};
+    load_center(a, plan, p, center);
+    for (int64_t first = 0; first < a.classes; first += kValues) {
+      Sums<float, kValues> sums[kRun];
+#pragma unroll
+      for (int i = 0; i < kRun; ++i) sums[i].clear();
+      walk_window(a, plan, p, stage, center, first, sums);
+      if (p.inside) finish_run(problem, plan, p, sums, first, scale, loss);
+    }
+    if (problem.sums) continue;
+    if (a.reduction == Reduction::kNone) {
+      const int64_t pixel = (p.z * a.size[1] + p.y) * a.size[2] + p.x;
+      float* const to = static_cast<float*>(a.loss) + p.image * a.pixels + pixel;
+      const int64_t left = a.size[2] - p.x;
+      if (p.inside) store_run(to, loss, left < kRun ? int(left) : kRun);
+      continue;
+    }
+    float sum[1] = {(loss[0] + loss[1]) + (loss[2] + loss[3])};
+    block_sum(sum);
+    if (threadIdx.x == 0) static_cast<float*>(a.scratch)[unit] = sum[0];
+  }
+  if (problem.sums || a.reduction == Reduction::kNone || !is_last_block(a.ticket)) return;
+  finish_loss<float>(a, plan.units, scale);
 }
 
 // Computes 1 / max(1, N) for the N destinations of the batch. counts: one for each chunk, then the
@@ -137,6 +233,12 @@ bool counts_destinations(const GatedCrfForward& a) {
   return a.reduction == Reduction::kMean && a.destination;
 }
 
+// True for the calls that crf_run takes.
+template <class T>
+bool has_runs(const GatedCrfArguments& a) {
+  return sizeof(T) == 4 && a.kernels == 1 && a.channels <= 4;
+}
+
 template <class T>
 Plan<T> plan_of(const GatedCrfArguments& a) {
   Plan<T> plan = {};
@@ -156,14 +258,26 @@ Plan<T> plan_of(const GatedCrfArguments& a) {
   for (int axis = 0; axis < 3; ++axis) {
     plan.reach[axis] = int(a.radius < a.size[axis] - 1 ? a.radius : a.size[axis] - 1);
   }
-  plan.rows = a.size[1] == 1 ? 1 : kTileRows;
-  plan.columns = kThreads / plan.rows;
+  plan.run = has_runs<T>(a) ? kRun : 1;
+  plan.rows = a.size[1] == 1 ? 1 : has_runs<T>(a) ? kRunRows : kTileRows;
+  plan.columns = kThreads * plan.run / plan.rows;
   plan.tiles[0] = (a.size[1] + plan.rows - 1) / plan.rows;
   plan.tiles[1] = (a.size[2] + plan.columns - 1) / plan.columns;
   plan.units = a.images * a.size[0] * plan.tiles[0] * plan.tiles[1];
   plan.two_sided = a.source != a.destination;
   plan.factor = T(1);
   return plan;
+}
+
+// Calls launch(run) with the walker for these numbers of channels and classes.
+template <class Launch>
+void with_run(const GatedCrfArguments& a, bool two_sided, const Launch& launch) {
+  const auto sided = [&](auto one, auto two) { two_sided ? launch(two) : launch(one); };
+  if (a.channels > 1 && a.classes > 1) return sided(RunOf<4, 4, false>(), RunOf<4, 4, true>());
+  if (a.channels > 1) return sided(RunOf<4, 1, false>(), RunOf<4, 1, true>());
+  if (a.classes > 4) return sided(RunOf<1, 8, false>(), RunOf<1, 8, true>());
+  if (a.classes > 1) return sided(RunOf<1, 4, false>(), RunOf<1, 4, true>());
+  sided(RunOf<1, 1, false>(), RunOf<1, 1, true>());
 }
 
 template <class T>
@@ -173,6 +287,16 @@ int launch(const Problem<T>& problem, const Plan<T>& plan, cudaStream_t stream) 
   if (!problem.sums && a.reduction != Reduction::kNone && blocks > 1) {
     const cudaError_t error = cudaMemsetAsync(a.ticket, 0, sizeof(*a.ticket), stream);
     if (error != cudaSuccess) return int(error);
+  }
+  if constexpr (sizeof(T) == 4) {
+    if (has_runs<T>(a)) {
+      with_run(a, plan.two_sided, [&](auto run) {
+        typedef decltype(run) Run;
+        ACCL_LAUNCH((crf_run<Run::kChannels, Run::kValues, Run::kTwoSided>), blocks, stream,
+                    problem, plan);
+      });
+      return int(cudaGetLastError());
+    }
   }
   if (a.channels == 1 && a.classes == 1) {
     ACCL_LAUNCH((crf_window<T, 1, 1>), blocks, stream, problem, plan);
@@ -217,7 +341,8 @@ int gather(const GatedCrfGather& a, cudaStream_t stream) {
 
 int64_t gated_crf_scratch(const GatedCrfForward& a) {
   if (a.reduction == Reduction::kNone) return 0;
-  const int64_t units = plan_of<float>(a).units;
+  const int64_t units =
+      a.dtype == DType::kFloat64 ? plan_of<double>(a).units : plan_of<float>(a).units;
   return counts_destinations(a) ? units + chunks_of(a.images * a.pixels).count + 1 : units;
 }
 

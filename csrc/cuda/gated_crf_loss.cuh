@@ -43,6 +43,7 @@ struct Plan {
   Kernel<T> kernel[kMaxCrfKernels];
   int reach[3];
   int columns, rows; // of a tile
+  int run; // neighbouring pixels of a thread
   int64_t tiles[2]; // rows and columns of tiles
   int64_t units; // tiles of the batch
   bool two_sided; // the gradient also needs sums over the destinations
@@ -93,8 +94,9 @@ __device__ __forceinline__ Place place(const GatedCrfArguments& a, const Plan<T>
   p.z = plane % a.size[0];
   p.top = tile / plan.tiles[1] * plan.rows;
   p.left = tile % plan.tiles[1] * plan.columns;
-  p.y = p.top + int(threadIdx.x) / plan.columns;
-  p.x = p.left + int(threadIdx.x) % plan.columns;
+  const int threads = plan.columns / plan.run; // of a row
+  p.y = p.top + int(threadIdx.x) / threads;
+  p.x = p.left + int(threadIdx.x) % threads * plan.run;
   p.inside = p.y < a.size[1] && p.x < a.size[2];
   return p;
 }
@@ -154,6 +156,14 @@ struct Sums {
     for (int c = 0; c < kValues; ++c) received[c] = given[c] = T(0);
     received_rest = given_rest = T(0);
     any = false;
+  }
+
+  // Multiplies by the weight of the only kernel. With several, k contains it.
+  __device__ __forceinline__ void weigh(T weight) {
+    any = !(received[0] == T(0) && received_rest == T(0)); // a pair has a weight above 0, or a NaN
+#pragma unroll
+    for (int c = 0; c < kValues; ++c) received[c] *= weight, given[c] *= weight;
+    received_rest *= weight, given_rest *= weight;
   }
 
   // Short sums first: a long one in float loses digits.

@@ -24,8 +24,14 @@ FLAGS = ["-std=c++17", "-O3", "--fmad=false", "-gencode", "arch=compute_90,code=
 
 slow = pytest.mark.slow  # two minutes on two cores
 
-MANGLED = re.compile(r"\d+([a-z]+_[a-z_]+)I(6__half|13__nv_bfloat16|f|d)((?:Li\d+E)*)E")
-TYPES = {"6__half": "float16", "13__nv_bfloat16": "bfloat16", "f": "float32", "d": "float64"}
+MANGLED = re.compile(r"\d+([a-z]+_[a-z_]+)I(6__half|13__nv_bfloat16|f|d|)((?:L[ib]\d+E)*)E")
+TYPES = {
+    "": "float32",
+    "6__half": "float16",
+    "13__nv_bfloat16": "bfloat16",
+    "f": "float32",
+    "d": "float64",
+}
 
 
 def kernel_name(mangled: str) -> str:

@@ -42,7 +42,7 @@ def test_values_and_gradients(dtype, classes, reduction, masked):
 @pytest.mark.parametrize("radius", [1, 7, 8, 20, 2**40])
 @pytest.mark.parametrize(
     "spatial",
-    [(1,), (129,), (1000,), (3, 31), (4, 32), (5, 33), (40, 3), (5, 6, 40), (1, 9, 33)],
+    [(1,), (129,), (1000,), (3, 31), (4, 32), (5, 33), (40, 3), (64, 128), (5, 6, 40), (1, 9, 33)],
     ids=str,
 )
 def test_sizes(spatial, radius):

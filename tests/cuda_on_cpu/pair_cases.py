@@ -113,6 +113,7 @@ def pair_cases(few: bool) -> Iterator[Fields]:
     yield case(f32, 1, 3, 5, 9, channels=2, kernels=several, masks="sd", reduction="sum")
     yield case(f64, 2, 1, 3, 5, 34, masks="d", radius=1)
     yield case(torch.float16, 1, 5, 70, reduction="none", masks="s", radius=3)
+    yield case(f32, 1, 2, 3, 9, 34, masks="sd", radius=9)  # several parts of the window
     if few:
         return
     reductions = itertools.cycle(("mean", "sum", "none"))
@@ -127,6 +128,16 @@ def pair_cases(few: bool) -> Iterator[Fields]:
     for classes in (2, 4, 5, 9):  # groups of four
         for reduction in ("mean", "none"):
             yield case(f32, 1, classes, 6, 35, reduction=reduction, masks=next(masks))
+    for classes in (1, 3, 7):  # runs of four pixels: whole ones, cut ones, channels, masks
+        for shape in ((17, 64), (3, 70), (257,), (2, 5, 33)):
+            for channels, mask in ((1, ""), (1, "sd"), (3, "sd"), (3, "s")):
+                reduction = next(reductions)
+                yield case(
+                    *(f32, 1, classes, *shape),
+                    channels=channels,
+                    masks=mask,
+                    reduction=reduction,
+                )
     for channels in (2, 4, 5, 7):  # four are staged, the others read where they lie
         yield case(f32, 2, 1, 6, 20, channels=channels, masks=next(masks))
         yield case(f64, 1, 3, 6, 20, channels=channels, kernels=several, masks=next(masks))

@@ -58,6 +58,9 @@ inline thread_local Dimensions threadIdx, blockIdx, gridDim;
 struct __attribute__((aligned(16), may_alias)) uint4 {
   unsigned x, y, z, w;
 };
+struct __attribute__((aligned(16), may_alias)) float4 {
+  float x, y, z, w;
+};
 struct __attribute__((aligned(8), may_alias)) uint2 {
   unsigned x, y;
 };
