@@ -78,6 +78,20 @@ def imported(parser: Any, words: Sequence[str]) -> None:
     parser.add_class_arguments(ImportOptions, None)
 
 
+def mark(parser: Any, words: Sequence[str]) -> None:
+    parser.add_argument("data", type=str, help="The data set whose train/images are marked.")
+    parser.add_argument(
+        "--runs", type=str | None, default=None, help="Trainings go here; default: DATA/runs."
+    )
+    _classes_argument(parser)
+    parser.add_argument(
+        "--train",
+        type=str,
+        default="",
+        help="The button of that name gives accl train these options, as one word in quotes.",
+    )
+
+
 def weaken(parser: Any, words: Sequence[str]) -> None:
     from .data.options import WeakOptions
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -85,6 +86,12 @@ def _import(options: Any) -> None:
         _say("what is not marked is unlabelled (255); --to masks makes it background")
     else:
         _say("what is not marked is background (0)")
+
+
+def _mark(options: Any) -> None:
+    from .marking.window import open_window
+
+    open_window(options.data, options.runs, options.classes, shlex.split(options.train))
 
 
 def _weaken(options: Any) -> None:
@@ -274,6 +281,12 @@ COMMANDS: dict[str, Command] = {
         arguments.imported,
         _import,
         import_switches,
+    ),
+    "mark": Command(
+        "open a data set in napari: mark, train, look, and mark where it is wrong",
+        "accl mark data --train '--epochs 40'",
+        arguments.mark,
+        _mark,
     ),
     "weaken": Command(
         "make weak labels from masks; reports pixels and ratio",

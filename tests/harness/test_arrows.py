@@ -14,7 +14,7 @@ ORDER = (
     *("errors", "versions", "plotting", "storage", "classes", "methods", "data"),
     "annotations",
     *("defaults", "option_groups", "config", "config_file", "networks"),
-    *("run", "training", "evaluation", "report", "experiments"),
+    *("run", "training", "evaluation", "report", "experiments", "marking"),
     *("info", "bench", "verify", "options", "arguments", "commands", "cli", "__main__"),
 )
 """Each part uses only parts that stand before it."""
@@ -29,6 +29,10 @@ LATE = {
     "pycocotools",
     "pydicom",
     "highdicom",
+    "napari",
+    "napari.utils.colormaps",
+    "qtpy.QtCore",
+    "qtpy.QtWidgets",
     "optuna",
     "skimage.segmentation",
     "torch.utils.tensorboard",
