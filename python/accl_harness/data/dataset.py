@@ -32,6 +32,7 @@ from .pairing import (
     unique_names,
 )
 from .pixels import resize_image, resize_mask, resize_weak, to_unit_range
+from .small_objects import tell_small_objects
 from .weak import count_labelled, weaken
 from .weak_files import WeakReader, check_marked, labels_to_read
 
@@ -224,12 +225,12 @@ def load_split(
         parts.add(stem, groups, image, mask)
     guesses.tell()
     reader.check(folder / masks)
-
     dataset = parts.dataset(folder)
     dataset.class_names = names_for(root, classes)
     one_patient_each(dataset.volumes, dataset.groups, volumes)
     if weak is None:
         return dataset
+    tell_small_objects(dataset.full_masks or [], size, folder / masks)
     if weak_paths is not None:
         weak_reader.check()
         check_marked(full_weak, folder / "weak", weak, classes)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,31 @@ from .pictures import Picture
 ORIENTATION = 0x0112
 """The tag of EXIF and TIFF that says how the stored rows and columns are to be turned."""
 
+SUBFILE_TYPE = 254
+"""The tag of a TIFF's page whose lowest bit says that it is another page at a reduced size."""
+
 _BY_PILLOW = (5, 6, 8, 9, 10)
 """Photometric interpretations of a TIFF that Pillow turns to RGB: CMYK, YCbCr, kinds of Lab."""
+
+
+@contextmanager
+def large_files() -> Iterator[None]:
+    """Let Pillow read images and texts of any size.
+
+    Its limits guard servers against files of strangers. A user's own whole slide is beyond them.
+    """
+    from PIL import Image, PngImagePlugin
+
+    limits = (Image, "MAX_IMAGE_PIXELS"), (PngImagePlugin, "MAX_TEXT_CHUNK")
+    limits += ((PngImagePlugin, "MAX_TEXT_MEMORY"),)
+    before = [getattr(module, name) for module, name in limits]
+    try:
+        for (module, name), value in zip(limits, (None, 1 << 30, 1 << 30), strict=True):
+            setattr(module, name, value)
+        yield
+    finally:
+        for (module, name), value in zip(limits, before, strict=True):
+            setattr(module, name, value)
 
 
 def read_pillow(path: Path) -> Picture:
@@ -31,7 +56,7 @@ def read_pillow(path: Path) -> Picture:
     """
     from PIL import Image
 
-    with Image.open(path) as image:
+    with large_files(), Image.open(path) as image:
         if image.format in ("GIF", "PNG") and getattr(image, "n_frames", 1) > 1:
             raise UserError(
                 f"{path}: holds {image.n_frames} frames; save the one that is meant by itself"
@@ -210,11 +235,12 @@ def _pillow_pages(path: Path, page: Any) -> Picture:
             f"{page.compression.name}; {advice}"
         )
     try:
-        with Image.open(path) as image:
+        with large_files(), Image.open(path) as image:
             pages = []
             for number in range(getattr(image, "n_frames", 1)):
                 image.seek(number)
-                pages.append(_decode(image, path))
+                if number == 0 or not image.tag_v2.get(SUBFILE_TYPE, 0) & 1:
+                    pages.append(_decode(image, path))
     except Exception as error:
         raise UserError(
             f"{path}: cannot be read with compression {page.compression.name} ({error}); {advice}"

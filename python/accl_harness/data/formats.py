@@ -6,6 +6,7 @@ The libraries are imported when a file of their format is met, so that the comma
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -94,7 +95,8 @@ def read_image(
 ) -> ImageFile:
     """Read one file of any format.
 
-    In NPY and HDF5 an 8-bit image with a last axis of length 3 or 4 is colour.
+    In NPY and HDF5 an 8-bit image with a last axis of length 3 or 4 is colour, unless ``slices``
+    says that it is a volume.
 
     Args:
         path: the file.
@@ -115,16 +117,18 @@ def read_image(
         broken = f"; it is a link to {os.readlink(path)}" if path.is_symlink() else ""
         raise UserError(f"{path}: no such file{broken}")
     if path.stat().st_size == 0:
-        raise UserError(f"{path}: cannot be read (0 bytes); replace or remove it")
+        raise UserError(f"{path}: cannot be read (0 bytes); write it again from its source")
     try:
         file = _FORMATS[suffix].read(path, role, slices)
     except (UserError, MemoryError):
         raise
     except Exception as error:  # each library has its own exceptions for a broken file
         reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, OSError) and error.errno is not None:  # the system's, not the file's
+            raise UserError(f"{path}: cannot be opened ({reason}); {_advice(error)}") from error
         raise UserError(
             f"{path}: cannot be read ({reason}); the file is damaged or not what its name says: "
-            "replace or remove it"
+            "write it again from its source"
         ) from error
     array = file.array
     if array.ndim not in (2, 3) or array.size == 0:
@@ -137,6 +141,20 @@ def read_image(
     if not array.dtype.isnative:
         file = replace(file, array=array.astype(array.dtype.newbyteorder("=")), readings={})
     return file
+
+
+def _advice(error: OSError) -> str:
+    """What to do where the system refuses a file that may be sound."""
+    if isinstance(error, PermissionError):
+        return "give this user the right to read it"
+    if isinstance(error, BlockingIOError):
+        return (
+            "another program has it open: close it there, or set HDF5_USE_FILE_LOCKING=FALSE if "
+            "its disk knows no locks"
+        )
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "too many files are open: raise the limit (ulimit -n)"
+    return "see that the disk is there, and try again"
 
 
 def _of_picture(path: Path, role: Role, picture: Picture, layout: Layout | None) -> ImageFile:
@@ -163,7 +181,7 @@ def _read_tiff(path: Path, role: Role, slices: Slices) -> ImageFile:
 
 def _of_array(path: Path, role: Role, stored: np.ndarray, slices: Slices) -> ImageFile:
     colour = stored.ndim == 3 and stored.shape[-1] in (3, 4) and stored.dtype == np.uint8
-    if colour and role == "image":
+    if colour and role == "image" and slices == "auto":
         return _of_colours(path, role, stored)
     array, layout = volumes.arrange_array(stored, slices)
     return ImageFile(path, array, role=role, layout=layout)

@@ -52,10 +52,16 @@ def _nearest(length: int, size: int) -> np.ndarray:
 
 
 def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
-    """[H, W] integer labels to [size, size], nearest."""
-    if mask.shape == (size, size):
-        return mask
-    return mask[np.ix_(_nearest(mask.shape[0], size), _nearest(mask.shape[1], size))]
+    """Class indices [H, W] to [size, size]: nearest, but no object class of the image is lost.
+
+    An image whose object is smaller than a pixel of the working size would say that there is none.
+    """
+    return _with_lost(mask, _sampled(mask, size), unguarded=0)
+
+
+def lost_classes(mask: np.ndarray, size: int) -> list[int]:
+    """The object classes of a mask [H, W] that plain sampling to [size, size] would lose."""
+    return _lost(mask, _sampled(mask, size), unguarded=0)
 
 
 def resize_weak(labels: np.ndarray, size: int) -> np.ndarray:
@@ -66,14 +72,32 @@ def resize_weak(labels: np.ndarray, size: int) -> np.ndarray:
     boundary. What nearest can lose is an image's whole annotation of a few pixels: then the
     target pixel of the deepest labelled one is set.
     """
-    resized = resize_mask(labels, size)
-    if resized is labels:
+    return _with_lost(labels, _sampled(labels, size), unguarded=UNLABELLED)
+
+
+def _sampled(labels: np.ndarray, size: int) -> np.ndarray:
+    if labels.shape == (size, size):
         return labels
-    lost = [v for v in np.unique(labels) if v != UNLABELLED and not (resized == v).any()]
+    return labels[np.ix_(_nearest(labels.shape[0], size), _nearest(labels.shape[1], size))]
+
+
+def _lost(labels: np.ndarray, resized: np.ndarray, unguarded: int) -> list[int]:
+    if resized is labels:
+        return []
+    return [int(v) for v in np.setdiff1d(labels, resized) if v != unguarded]
+
+
+def _with_lost(labels: np.ndarray, resized: np.ndarray, unguarded: int) -> np.ndarray:
+    """``resized`` with a pixel for each value that it lacks, where that value lies deepest."""
+    lost = _lost(labels, resized, unguarded)
     if lost:
         resized = resized.copy()
-        for value in lost:
-            depth = ndimage.distance_transform_edt(np.pad(labels == value, 1))[1:-1, 1:-1]
-            row, column = np.unravel_index(depth.argmax(), depth.shape)
-            resized[row * size // labels.shape[0], column * size // labels.shape[1]] = value
+    for value in lost:
+        depth = ndimage.distance_transform_edt(np.pad(labels == value, 1))[1:-1, 1:-1]
+        place = np.unravel_index(depth.argmax(), depth.shape)
+        row, column = (
+            i * side // full
+            for i, side, full in zip(place, resized.shape, labels.shape, strict=True)
+        )
+        resized[row, column] = value
     return resized
