@@ -181,7 +181,9 @@ def _train(options: Any) -> None:
             f"{class_title(index, metrics.get('class_names'))} {100 * dsc:.1f}"
             for index, dsc in metrics.get("dsc_per_class", {}).items()
         )
-        dsc = ", ".join([f"DSC x100 {100 * metrics['dsc']:.1f}", *of_class])
+        first = metrics.get("first_stage")
+        before = [] if first is None else [f"first stage {100 * first['dsc']:.1f}"]
+        dsc = ", ".join([f"DSC x100 {100 * metrics['dsc']:.1f}", *before, *of_class])
         _say(f"{dsc}, size ratio {shown}; run in {run}")
 
 

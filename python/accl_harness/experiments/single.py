@@ -27,7 +27,7 @@ from ..training.curves import Row
 from ..training.inference import TrainedRun, load_run, predict_probabilities
 from ..training.session import Session, run_to_write, training_session
 
-FACTS = ("seconds", "annotation_ratio", "bounds", "warnings", "measured", "first_stage")
+FACTS = ("seconds", "annotation_ratio", "bounds", "warnings", "measured")
 """What only the training knows and metrics.json holds."""
 
 
@@ -80,7 +80,7 @@ def _live_report(run: Run, session: Session) -> LiveReport:
     def predict(images: Dataset) -> list[np.ndarray]:
         return list(decide(predict_probabilities(session.trained(), images.images)).cpu().numpy())
 
-    return LiveReport(run, session.trainer.config, session.images, predict)
+    return LiveReport(run, session.config, session.images, predict)
 
 
 def _both(*watchers: Callable[[Row], None] | None) -> Callable[[Row], None]:

@@ -1,13 +1,14 @@
 """The second stage: its masks, its network, and one run folder of both."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from accl_harness.data.options import CRFOptions, ImageMoves, ReferenceOptions
 from accl_harness.errors import UserError
-from accl_harness.experiments.single import run_training
+from accl_harness.experiments.single import evaluate, run_training
 from accl_harness.run import Run
 from accl_harness.training.inference import TrainedRun, load_run
 from accl_harness.training.second_stage import SecondStage, agreed, second_config
@@ -156,6 +157,12 @@ def test_a_lost_file_of_the_first_stage_is_told(whole, tmp_path):
     Run(config.out).first_stage.unlink()
     with pytest.raises(UserError, match=r"first_stage.pt is missing, which the second stage"):
         run_training(config, resume=True, quiet=True)
+
+
+def test_scores_on_other_data_have_no_first_stage(whole, tmp_path):
+    """What stands in the run's own metrics.json is of the test images."""
+    found = evaluate(Path(whole.out), split="train", out=tmp_path / "scores")
+    assert "first_stage" not in found
 
 
 def test_without_it_nothing_changes(whole, tmp_path):
