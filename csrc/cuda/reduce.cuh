@@ -6,11 +6,11 @@
 namespace accl {
 namespace cuda {
 
-// The sum over the warp, in lane 0; the other lanes get parts of it.
-template <class T>
+// The sum over each kLanes lanes of the warp, in the first of them; the others get parts of it.
+template <int kLanes = kWarp, class T>
 __device__ __forceinline__ T warp_sum(T x) {
 #pragma unroll
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
+  for (int offset = kLanes / 2; offset > 0; offset /= 2) {
     x += __shfl_down_sync(0xffffffffu, x, offset);
   }
   return x;
@@ -59,28 +59,44 @@ __device__ __forceinline__ T load_from_l2(const T* from) {
   return __ldcg(from);
 }
 
-// Adds, with one block and in a fixed order, `sums` rows of `count` sums of chunks, which lie one
-// after the other. Calls store(row, sum) for each row.
+// A row of sums: sum k of an image.
+struct SumRow {
+  int64_t image, k;
+
+  __device__ __forceinline__ SumRow(int64_t row, int64_t width)
+      : image(row / width), k(row - image * width) {}
+
+  // Goes on by as many rows as `step` is from row 0. A division would take as long as the loads.
+  __device__ __forceinline__ void advance(const SumRow& step, int64_t width) {
+    image += step.image, k += step.k;
+    if (k >= width) k -= width, ++image;
+  }
+};
+
+// Adds, with one block and in a fixed order, the `width` > 0 rows of each image. A row has the sums
+// of `count` chunks, which lie one after the other. Calls store(row, sum) for each row. Eight lanes
+// add a row, each with up to eight loads under way, so that a block waits for memory once for 16
+// rows of up to 64 chunks. A row of up to eight chunks is a thread's.
 template <class T, class Store>
-__device__ __forceinline__ void add_chunk_sums(const T* chunk_sums, int64_t sums, int64_t count,
-                                               const Store& store) {
-  if (count <= kWarp) { // a thread adds a row
-    for (int64_t i = threadIdx.x; i < sums; i += kThreads) {
-      T sum = T(0);
+__device__ __forceinline__ void add_chunk_sums(const T* chunk_sums, int64_t images, int64_t width,
+                                               int64_t count, const Store& store) {
+  constexpr int kLanes = 8;
+  const int64_t rows = images * width;
+  const int lanes = count <= kLanes ? 1 : kLanes;
+  const int at_once = kThreads / lanes, lane = int(threadIdx.x) % lanes;
+  SumRow row(int(threadIdx.x) / lanes, width);
+  const SumRow step(at_once, width);
+  for (int64_t first = 0; first < rows; first += at_once, row.advance(step, width)) {
+    const int64_t i = first + int(threadIdx.x) / lanes;
+    T sum = T(0);
+    if (i < rows) {
 #pragma unroll 8
-      for (int64_t j = 0; j < count; ++j) sum += load_from_l2(chunk_sums + i * count + j);
-      store(i, sum);
-    }
-  } else { // a warp adds a row
-    for (int64_t i = threadIdx.x / kWarp; i < sums; i += kWarps) {
-      T sum = T(0);
-#pragma unroll 8
-      for (int64_t j = threadIdx.x % kWarp; j < count; j += kWarp) {
+      for (int64_t j = lane; j < count; j += lanes) {
         sum += load_from_l2(chunk_sums + i * count + j);
       }
-      sum = warp_sum(sum);
-      if (threadIdx.x % kWarp == 0) store(i, sum);
     }
+    if (lanes > 1) sum = warp_sum<kLanes>(sum);
+    if (lane == 0 && i < rows) store(row, sum);
   }
 }
 

@@ -76,15 +76,16 @@ template <class T>
 __device__ void finish(const SegmentationHeadForward& a, const Chunks& chunks) {
   T* const images = chunk_sums_of_image<T>(a, chunks, a.images);
   const int64_t width = sums_of_image(a), sizes = sizes_of_image(a);
-  add_chunk_sums(chunk_sums_of_image<T>(a, chunks, 0), a.images * width, chunks.count,
-                 [&](int64_t i, T sum) {
-                   const int64_t image = i / width, k = i % width;
-                   if (k < sizes) {
-                     static_cast<T*>(a.soft_size)[image * sizes + k] = sum;
-                   } else {
-                     images[2 * image + k - sizes] = sum;
-                   }
-                 });
+  if (width > 0) {
+    add_chunk_sums(chunk_sums_of_image<T>(a, chunks, 0), a.images, width, chunks.count,
+                   [&](const SumRow& row, T sum) {
+                     if (row.k < sizes) {
+                       static_cast<T*>(a.soft_size)[row.image * sizes + row.k] = sum;
+                     } else {
+                       images[2 * row.image + row.k - sizes] = sum;
+                     }
+                   });
+  }
   __syncthreads(); // the sums of the images are written before any thread uses them
   if (a.labels) finish_cross_entropy(a, images);
   if (a.bounds) {

@@ -139,7 +139,7 @@ struct ManyForward {
 };
 
 template <class In>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, resident(sizeof(In) == 8 ? 7 : 10))
     many_forward(const __grid_constant__ SegmentationHeadForward a,
                  const __grid_constant__ PixelPlan plan) {
   typedef Accumulation<In> T;
