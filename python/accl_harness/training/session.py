@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -12,6 +13,8 @@ from ..config import TrainConfig, changed_options
 from ..data.dataset import Dataset, load_split, split_validation
 from ..data.fingerprint import fingerprint
 from ..data.options import reading_options
+from ..data.painted import with_painted_labels
+from ..data.references import read_masks
 from ..errors import UserError
 from ..networks import build_generator
 from ..run import Run
@@ -155,7 +158,7 @@ def training_session(config: TrainConfig, *, resume: bool, quiet: bool) -> Itera
     """
     run = run_to_write(config, resume)
     digest = fingerprint(config.data, config.masks)
-    train, validation = _load_training(config)
+    train, validation, painted = _load_training(config)
     ops = load_ops(config.backend)
     fabric = launch(config)
     parts = (config, train, validation, ops, fabric)
@@ -175,6 +178,8 @@ def training_session(config: TrainConfig, *, resume: bool, quiet: bool) -> Itera
                 run.record_data(config.data, digest)
             visible = fabric.is_global_zero and not quiet
             with Progress(config, trainer.data.steps, visible) as progress:
+                if painted:
+                    progress.say(f"painted masks are the labels of {', '.join(painted)}")
                 session = Session(run, trainer, progress, validation or train, second)
                 if checkpoint is not None:
                     session.go_on_from(checkpoint)
@@ -211,12 +216,26 @@ def run_to_write(config: TrainConfig, resume: bool) -> Run:
     return run
 
 
-def _load_training(config: TrainConfig) -> tuple[Dataset, Dataset | None]:
-    """Training and validation images."""
+def _load_training(config: TrainConfig) -> tuple[Dataset, Dataset | None, list[str]]:
+    """Training and validation images, and the names of those whose label is a painted mask."""
     train = load_split(
         config.data, "train", weak=config.weak, limit=config.limit, **reading_options(config)
     )
+    train, painted = _with_painted(config, train)
     train, validation = split_validation(train, config.validation, config.seed)
     if validation is not None and validation.masks is None:
         raise UserError("validation needs masks, the training set has weak labels alone")
-    return train, validation
+    return train, validation, painted
+
+
+def _with_painted(config: TrainConfig, train: Dataset) -> tuple[Dataset, list[str]]:
+    """Painted masks as labels, where a person marked the images and these can outweigh nothing."""
+    weak = train.folder / "weak"
+    folder = Path(config.references.folder or train.folder / "references")
+    balanced = config.balances_classes or config.table_row.data_term == "grown"
+    by_hand = config.weak.strategy in ("auto", "scribble") and weak.is_dir()
+    if not (config.uses_references and balanced and by_hand and folder.exists()):
+        return train, []
+    form = {"classes": config.classes, "binary_too": True}
+    values = (config.mask_threshold, config.mask_value, config.slices)
+    return with_painted_labels(train, read_masks(folder, *values, **form))
