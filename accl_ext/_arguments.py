@@ -113,7 +113,12 @@ def check_logits(logits: Tensor, argument: str = "logits") -> None:
         raise ValueError(f"{argument} must have at least one class, got {_shape(logits)}")
 
 
-def check_labels(logits: Tensor, labels: Tensor) -> None:
+def check_labels(logits: Tensor, labels: Tensor, mask: Tensor | None = None) -> None:
+    """Hard labels [B, *S] without a mask, or soft ones [B, C, *S] perhaps with one."""
+    if labels.is_floating_point():
+        _check_soft_labels(logits, labels, mask)
+        return
+    check_no_mask(mask)
     if labels.dtype not in _LABELS:
         raise TypeError(
             f"labels must be uint8, int8, int16, int32, int64 or bool, got {_name(labels.dtype)}"
@@ -122,6 +127,28 @@ def check_labels(logits: Tensor, labels: Tensor) -> None:
         raise TypeError(f"bool labels need logits with one class, got {logits.shape[1]} classes")
     check_same_device(labels, "labels", logits, "logits")
     check_map(logits, labels, "labels")
+
+
+def check_no_mask(mask: Tensor | None) -> None:
+    if mask is not None:
+        raise ValueError(
+            "mask goes with soft labels; unlabelled pixels of hard labels have ignore_index"
+        )
+
+
+def _check_soft_labels(logits: Tensor, labels: Tensor, mask: Tensor | None) -> None:
+    check_scores(labels, "soft labels")
+    check_same_device(labels, "labels", logits, "logits")
+    if labels.shape != logits.shape:
+        raise ValueError(
+            f"soft labels must have the shape of logits {_shape(logits)}, got {_shape(labels)}"
+        )
+    if labels.requires_grad:
+        raise ValueError("soft labels must not require grad")
+    if mask is not None:
+        check_bool(mask, "mask")
+        check_same_device(mask, "mask", logits, "logits")
+        check_map(logits, mask, "mask")
 
 
 def check_map(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from . import _reference_overlap
+from ._arguments import check_no_mask
 from ._operators import operators as _ops
 from ._overlap_arguments import OverlapOptions
 
@@ -13,6 +14,7 @@ def partial_overlap_loss(
     logits: Tensor,
     labels: Tensor,
     *,
+    mask: Tensor | None = None,
     ignore_index: int = 255,
     alpha: float = 0.5,
     beta: float = 0.5,
@@ -42,7 +44,8 @@ def partial_overlap_loss(
 
     Args:
         logits: [B, C, *S] with 1 to 3 spatial dimensions; float16, bfloat16, float32 or float64.
-        labels: as in :func:`partial_cross_entropy`.
+        labels: as in :func:`partial_cross_entropy`; soft labels t stand in the place of y.
+        mask: as in :func:`partial_cross_entropy`.
         ignore_index: the label of unlabelled pixels.
         alpha: weight of what is predicted and not labelled, at least 0.
         beta: weight of what is labelled and not predicted, at least 0.
@@ -78,9 +81,10 @@ def partial_overlap_loss(
             :func:`partial_cross_entropy`.
 
     Note:
-        On CUDA the loss is computed in plain PyTorch, with the same values.
+        On CUDA, and of soft labels, the loss is computed in plain PyTorch.
 
     Example:
+        >>> import torch
         >>> logits = torch.zeros(1, 1, 2, 2)  # probabilities of 1/2
         >>> labels = torch.tensor([[[1, 0], [255, 255]]])  # two pixels of four are known
         >>> partial_overlap_loss(logits, labels).item()  # Dice: 1 - 2 * 0.5 / (1 + 1)
@@ -97,14 +101,16 @@ def partial_overlap_loss(
         batch,
         reduction,
     )
-    if logits.is_cuda:
+    if logits.is_cuda or labels.is_floating_point():
         return _reference_overlap.partial_overlap_loss(
             logits,
             labels,
+            mask=mask,
             ignore_index=ignore_index,
             weight=weight,
             pixel_weight=pixel_weight,
             **options._asdict(),
         )
+    check_no_mask(mask)
     numbers = options.check().numbers()
     return _ops.partial_overlap_loss(logits, labels, ignore_index, weight, pixel_weight, numbers)[0]

@@ -27,6 +27,7 @@ def partial_overlap_loss(
     logits: Tensor,
     labels: Tensor,
     *,
+    mask: Tensor | None = None,
     ignore_index: int = 255,
     alpha: float = 0.5,
     beta: float = 0.5,
@@ -48,8 +49,8 @@ def partial_overlap_loss(
             / (TP + alpha (S - TP) + beta (Y - TP) + smooth_denominator)
 
     and the loss is the weighted mean of 1 - T. ``logits`` [B, C, *S] and ``labels`` [B, *S] or
-    [B, 1, *S] to a scalar, or for ``"none"`` [B, C'] ([C'] with ``batch``), C' the number of
-    classes that count. Arguments, dtypes and errors are those of
+    [B, 1, *S], or soft ones [B, C, *S], to a scalar, or for ``"none"`` [B, C'] ([C'] with
+    ``batch``), C' the number of classes that count. Arguments, dtypes and errors are those of
     :func:`accl_ext.partial_overlap_loss`.
     """
     options = OverlapOptions(
@@ -64,11 +65,11 @@ def partial_overlap_loss(
         reduction,
     ).check()
     arguments.check_logits(logits)
-    arguments.check_labels(logits, labels)
+    arguments.check_labels(logits, labels, mask)
     arguments.check_weight(logits, weight)
     arguments.check_pixel_weight(logits, pixel_weight)
     rows = pixels.flat(logits)
-    labelled = pixels.read_labels(rows, labels, ignore_index, pixel_weight)
+    labelled = pixels.read_labels(rows, labels, ignore_index, pixel_weight, mask)
     return loss_of(overlap_sums(rows, labelled, squared), options, logits.shape[1], weight)
 
 
@@ -77,12 +78,13 @@ def overlap_sums(rows: Tensor, labelled: pixels.Labelled, squared: bool) -> Over
     x = torch.where(counts, rows, 0)
     p = torch.cat([(-x).sigmoid(), x.sigmoid()], 1) if x.shape[1] == 1 else x.softmax(1)
     w = (labelled.weight * pixels.nan_where(labelled.invalid)).unsqueeze(1)
-    label = pixels.is_class(labelled.code, p.shape[1])
+    share = labelled.shares(p.shape[1], p.dtype)
+    of_class = share != 0
     predicted = w * (p * p if squared else p)
     return OverlapSums(
-        torch.where(label, w * p, 0).sum(-1),
+        torch.where(of_class, w * p * share, 0).sum(-1),
         torch.where(counts, predicted, 0).sum(-1),
-        torch.where(label, w.expand_as(p), 0).sum(-1),
+        torch.where(of_class, w * share, 0).sum(-1),
     )
 
 

@@ -21,6 +21,12 @@ class Labelled(NamedTuple):
     """The pixel's weight, 0 where it is not labelled."""
     invalid: Tensor
     """True for a label that is neither a class nor ``ignore_index``."""
+    soft: Tensor | None = None
+    """Soft labels [B, max(C, 2), N], 0 where a pixel is not labelled; None: hard labels."""
+
+    def shares(self, n_labels: int, dtype: torch.dtype) -> Tensor:
+        """How much of each pixel is of each class, [B, n_labels, N]."""
+        return is_class(self.code, n_labels).to(dtype) if self.soft is None else self.soft
 
 
 class PixelTerms(NamedTuple):
@@ -54,8 +60,14 @@ def divide_or_zero(numerator: Tensor, denominator: Tensor) -> Tensor:
 
 
 def read_labels(
-    rows: Tensor, labels: Tensor, ignore_index: int, pixel_weight: Tensor | None
+    rows: Tensor,
+    labels: Tensor,
+    ignore_index: int,
+    pixel_weight: Tensor | None,
+    mask: Tensor | None = None,
 ) -> Labelled:
+    if labels.is_floating_point():
+        return _read_soft_labels(rows, labels, pixel_weight, mask)
     n_labels = max(rows.shape[1], 2)
     code = labels.flatten(1).long()
     labelled = code != ignore_index if labels.dtype != torch.bool else torch.ones_like(code) > 0
@@ -69,6 +81,22 @@ def read_labels(
     return Labelled(torch.where(labelled & ~invalid, code, 0), weight, invalid)
 
 
+def _read_soft_labels(
+    rows: Tensor, labels: Tensor, pixel_weight: Tensor | None, mask: Tensor | None
+) -> Labelled:
+    soft = labels.flatten(2).to(rows.dtype)
+    if soft.shape[1] == 1:
+        soft = torch.cat([1 - soft, soft], 1)
+    code = torch.zeros_like(soft[:, 0], dtype=torch.long)
+    labelled = code == 0 if mask is None else mask.flatten(1)
+    weight = torch.ones_like(soft[:, 0])
+    if pixel_weight is not None:
+        weight = pixel_weight.flatten(1).to(rows.dtype)
+    weight = torch.where(labelled, weight, 0)
+    counts = (weight != 0).unsqueeze(1)
+    return Labelled(code, weight, torch.zeros_like(labelled), torch.where(counts, soft, 0))
+
+
 def is_class(code: Tensor, n_labels: int) -> Tensor:
     """[B, N] -> [B, n_labels, N], True for the label's class."""
     return code.unsqueeze(1) == torch.arange(n_labels, device=code.device).view(1, -1, 1)
@@ -79,15 +107,18 @@ def pixel_terms(
 ) -> PixelTerms:
     of_class = None if weight is None else weight.to(rows.dtype)
     of_pixel = labelled.weight
-    w = of_pixel if of_class is None else of_pixel * of_class[labelled.code]
+    w = of_pixel
+    if of_class is not None and labelled.soft is None:
+        w = of_pixel * of_class[labelled.code]
     # Selecting before the formula as well as after keeps a NaN or infinite logit of a pixel that
     # does not count out of the gradient (0 * NaN is NaN).
     counts = w != 0
-    if label_smoothing > 0:
+    mixed = label_smoothing > 0 or labelled.soft is not None
+    if mixed:
         counts = (of_pixel != 0) if of_class is None else (of_pixel != 0) & (of_class != 0).any()
     x = torch.where(counts.unsqueeze(1), rows, 0)
-    if label_smoothing > 0:
-        loss = of_pixel * _smoothed_cross_entropy(x, labelled.code, of_class, label_smoothing)
+    if mixed:
+        loss = of_pixel * _mixed_cross_entropy(x, labelled, of_class, label_smoothing)
     else:
         loss = w * _cross_entropy(x, labelled.code)
     loss = torch.where(counts, loss, 0)
@@ -108,10 +139,10 @@ def _cross_entropy(rows: Tensor, code: Tensor) -> Tensor:
     return -rows.log_softmax(1).gather(1, code.unsqueeze(1)).squeeze(1)
 
 
-def _smoothed_cross_entropy(
-    rows: Tensor, code: Tensor, weight: Tensor | None, smoothing: float
+def _mixed_cross_entropy(
+    rows: Tensor, labelled: Labelled, weight: Tensor | None, smoothing: float
 ) -> Tensor:
-    """(1 - e) w_y (-log p_y) + e / K sum_c w_c (-log p_c), [B, N].
+    """The sum over c of w_c ((1 - e) t_c + e / K) (-log p_c) with the shares t, [B, N].
 
     One class counts as two (K = 2) of logits 0 and z.
     """
@@ -120,7 +151,7 @@ def _smoothed_cross_entropy(
     else:
         losses = -rows.log_softmax(1)
     n_labels = losses.shape[1]
-    factor = (1 - smoothing) * is_class(code, n_labels).to(rows.dtype) + smoothing / n_labels
+    factor = (1 - smoothing) * labelled.shares(n_labels, rows.dtype) + smoothing / n_labels
     if weight is not None:
         factor = factor * weight.view(1, -1, 1)
     return torch.where(factor == 0, 0, factor * losses).sum(1)

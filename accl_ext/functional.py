@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from . import _crf_arguments
+from . import _arguments as arguments
+from . import reference
 from ._arguments import (
     SegmentationHeadOutput,
     SegmentationHeadOverlapOutput,
     bounds_tensor,
     validate_labels,
 )
+from ._gated_crf import gated_crf_loss
+from ._log_barrier import FIRST_T, check_form, log_barrier
 from ._operators import operators as _ops
 from ._overlap_arguments import options_and_weight
 from ._partial_overlap import partial_overlap_loss
@@ -114,6 +118,7 @@ def partial_cross_entropy(
     logits: Tensor,
     labels: Tensor,
     *,
+    mask: Tensor | None = None,
     ignore_index: int = 255,
     weight: Tensor | None = None,
     pixel_weight: Tensor | None = None,
@@ -129,7 +134,11 @@ def partial_cross_entropy(
         logits: [B, C, *S] with 1 to 3 spatial dimensions; float16, bfloat16, float32 or float64.
         labels: [B, *S] or [B, 1, *S]; uint8, int8, int16, int32 or int64 with values 0..C-1
             (C = 1: 0 background, 1 foreground) or ``ignore_index``; or bool (C = 1, every pixel
-            labelled).
+            labelled). Soft labels are probabilities t of the classes, [B, C, *S] in a floating
+            dtype (C = 1: of the foreground), no gradient: a pixel then costs
+            :math:`-\sum_c w_c t_c \log p_c` and weighs as one, as in
+            :func:`torch.nn.functional.cross_entropy`. They are computed in plain PyTorch.
+        mask: bool, [B, *S] or [B, 1, *S]: the labelled pixels of soft labels; None: all.
         ignore_index: the label of unlabelled pixels. If it is also the number of a class, pixels of
             that class count as unlabelled.
         weight: weight of each class, [C] (C = 1: [2], background and foreground), any floating
@@ -163,6 +172,17 @@ def partial_cross_entropy(
         >>> round(partial_cross_entropy(logits, labels).item(), 4)  # -log(1/2)
         0.6931
     """
+    if labels.is_floating_point():
+        return reference.partial_cross_entropy(
+            logits,
+            labels,
+            mask=mask,
+            weight=weight,
+            pixel_weight=pixel_weight,
+            label_smoothing=label_smoothing,
+            reduction=reduction,
+        )
+    arguments.check_no_mask(mask)
     return _ops.partial_cross_entropy(
         logits, labels, ignore_index, weight, pixel_weight, label_smoothing, reduction
     )[0]
@@ -172,20 +192,30 @@ def size_penalty(
     logits: Tensor,
     bounds: Tensor | tuple[float, float],
     *,
+    form: str = "quadratic",
+    t: float | Tensor = FIRST_T,
     normalize: str = "area",
     reduction: str = "mean",
 ) -> Tensor:
-    r"""Quadratic penalty C(.) on a soft size V outside its bounds, eq. (3).
+    r"""Penalty on a soft size V outside its bounds: C(.) of eq. (3), or a log barrier.
 
-    :math:`(V - a)^2` below a, :math:`(V - b)^2` above b, else 0, where V is the sum of the
-    probabilities of an image and class.
+    ``"quadratic"``: :math:`(V - a)^2` below a, :math:`(V - b)^2` above b, else 0, where V is the
+    sum of the probabilities of an image and class. ``"log_barrier"``: :math:`\psi(a - V) +
+    \psi(V - b)` with :math:`\psi(z) = -\frac{1}{t} \log(-z)` for :math:`z \le -1 / t^2` and
+    its tangent beyond, :math:`t z + \frac{1}{t} \log t^2 + \frac{1}{t}` (Kervadec et al.,
+    "Constrained deep networks: Lagrangian optimization via log-barrier extensions"). It pushes
+    inside the bounds too, the less the larger t.
 
     Args:
         logits: [B, C, *S] with 1 to 3 spatial dimensions; float16, bfloat16, float32 or float64.
         bounds: lower and upper bound in pixels: a pair of numbers, put on the device once and
             cached, or a tensor that broadcasts to [B, C, 2]; best in float32 (float64 for
             float64), another of these or an integer dtype is converted in a pass of its own. A
-            bound that is not finite leaves its side free. No gradient.
+            bound that is not finite leaves its side free. No gradient. A known size is a pair
+            around it, as far apart as its error.
+        form: ``"quadratic"`` or ``"log_barrier"``.
+        t: of the log barrier, above 0, a number or a tensor without dimensions. The paper starts
+            at 5 and multiplies by 1.1 after every epoch.
         normalize: ``"area"`` divides by the number of pixels (the weight 0.01 of the literature
             belongs to this form), ``"none"``, or ``"area2"`` (penalty on the size fraction).
         reduction: ``"mean"`` over the (image, class) pairs that carry a finite bound, ``"sum"``,
@@ -207,7 +237,12 @@ def size_penalty(
         >>> size_penalty(logits, (3.0, 4.0), normalize="none").item()  # (2 - 3)^2
         1.0
     """
-    return _ops.size_penalty(logits, bounds_tensor(bounds, logits), normalize, reduction)[0]
+    check_form(form, t)
+    bounds = bounds_tensor(bounds, logits)
+    penalty, size, _ = _ops.size_penalty(logits, bounds, normalize, reduction)
+    if form == "quadratic":
+        return penalty
+    return log_barrier(size, bounds, math.prod(logits.shape[2:]), t, normalize, reduction)
 
 
 def segmentation_head(
@@ -215,11 +250,14 @@ def segmentation_head(
     labels: Tensor,
     bounds: Tensor | tuple[float, float] | None = None,
     *,
+    mask: Tensor | None = None,
     ignore_index: int = 255,
     weight: Tensor | None = None,
     pixel_weight: Tensor | None = None,
     label_smoothing: float = 0.0,
     normalize: str = "area",
+    size_form: str = "quadratic",
+    size_t: float | Tensor = FIRST_T,
     overlap: Mapping | None = None,
 ) -> SegmentationHeadOutput | SegmentationHeadOverlapOutput:
     """Probabilities, partial cross-entropy, size penalty and soft size in one read of the logits.
@@ -232,11 +270,14 @@ def segmentation_head(
         logits: as in :func:`partial_cross_entropy`.
         labels: as in :func:`partial_cross_entropy`.
         bounds: as in :func:`size_penalty`; None gives a ``size_penalty`` of 0.
+        mask: as in :func:`partial_cross_entropy`.
         ignore_index: as in :func:`partial_cross_entropy`.
         weight: as in :func:`partial_cross_entropy`.
         pixel_weight: as in :func:`partial_cross_entropy`; of the cross-entropy and the overlap.
         label_smoothing: as in :func:`partial_cross_entropy`.
         normalize: as in :func:`size_penalty`.
+        size_form: ``form`` of :func:`size_penalty`.
+        size_t: ``t`` of :func:`size_penalty`.
         overlap: options of :func:`partial_overlap_loss`, ``dict()`` for its defaults; that loss is
             then a further output. Labels and ``pixel_weight`` are those of the cross-entropy; a
             ``weight`` of the classes is given in the dict.
@@ -261,16 +302,27 @@ def segmentation_head(
     """
     if bounds is not None:
         bounds = bounds_tensor(bounds, logits)
+    check_form(size_form, size_t, ("size_form", "size_t"))
+    soft = labels.is_floating_point()
     numbers, overlap_weight = [], None
     if overlap is not None:
         options, overlap_weight = options_and_weight(overlap)
-        if not logits.is_cuda:
+        if not (logits.is_cuda or soft):
             numbers = options.numbers()
+    of_labels = {"mask": mask, "ignore_index": ignore_index, "pixel_weight": pixel_weight}
+    given = labels
+    if soft:
+        # The op computes what does not look at labels, and plain PyTorch the rest.
+        arguments.check_logits(logits)
+        arguments.check_labels(logits, labels, mask)
+        given = torch.full_like(labels[:, 0], 255, dtype=torch.uint8)
+    else:
+        arguments.check_no_mask(mask)
     outputs = _ops.segmentation_head(
         logits,
-        labels,
+        given,
         bounds,
-        ignore_index,
+        255 if soft else ignore_index,
         weight,
         pixel_weight,
         label_smoothing,
@@ -278,87 +330,17 @@ def segmentation_head(
         numbers,
         overlap_weight if numbers else None,
     )
+    head = SegmentationHeadOutput(*outputs[:4])
+    if soft:
+        options = {**of_labels, "weight": weight, "label_smoothing": label_smoothing}
+        head = head._replace(partial_ce=partial_cross_entropy(logits, labels, **options))
+    if size_form == "log_barrier" and bounds is not None:
+        area = math.prod(logits.shape[2:])
+        barrier = log_barrier(head.soft_size, bounds, area, size_t, normalize)
+        head = head._replace(size_penalty=barrier)
     if overlap is None:
-        return SegmentationHeadOutput(*outputs[:4])
+        return head
     if numbers:
-        return SegmentationHeadOverlapOutput(*outputs[:4], outputs[6])
-    arguments = {"ignore_index": ignore_index, "pixel_weight": pixel_weight, **overlap}
-    return SegmentationHeadOverlapOutput(
-        *outputs[:4], partial_overlap_loss(logits, labels, **arguments)
-    )
-
-
-def gated_crf_loss(
-    probabilities: Tensor,
-    image: Tensor,
-    *,
-    radius: int = 5,
-    kernels: _crf_arguments.Kernels = ((1.0, 6.0, 0.1),),
-    spacing: Sequence[float] | None = None,
-    source_mask: Tensor | None = None,
-    destination_mask: Tensor | None = None,
-    reduction: str = "mean",
-) -> Tensor:
-    r"""Gated CRF loss: neighbours of like image values should have like probabilities.
-
-    .. math::
-        L = \frac{1}{N} \sum_i \sum_j t_i s_j k_{ij} \Big(1 - \sum_c p_{ic} p_{jc}\Big), \quad
-        k_{ij} = \sum_m w_m \exp\Big(-\frac{|x_i - x_j|^2}{2 \sigma_{space,m}^2}
-        - \frac{|I_i - I_j|^2}{2 \sigma_{image,m}^2}\Big)
-
-    over all j != i inside the image at a maximum-norm distance of at most ``radius``, with
-    :math:`N = \sum_i t_i`. Obukhov et al., "Gated CRF Loss for Weakly Supervised Semantic Image
-    Segmentation". Each pixel gathers over its window once, for the value and the gradient; no
-    window is unfolded. The cost grows with the pixels times the window.
-
-    Args:
-        probabilities: p, [B, C, *S] with 1 to 3 spatial dimensions; float16, bfloat16, float32 or
-            float64. One class stands for the two classes 1 - p and p.
-        image: I, [B, K, *S], any of these dtypes; no gradient. A NaN makes the loss NaN for every
-            pixel that has it in its window.
-        radius: reach of the window in pixels, at least 1, whatever ``spacing`` is.
-        kernels: (weight, sigma_space, sigma_image) of each kernel, at most 16. ``sigma_space`` is
-            in pixels, or in the unit of ``spacing``. ``sigma_image`` is in the image's unit: the
-            published 0.1 is for images in [0, 1], images in [-1, 1] want 0.2; None or infinity
-            for space alone.
-        spacing: size of a pixel along each spatial axis, for anisotropic volumes; None: 1.
-        source_mask: s, bool, [B, *S] or [B, 1, *S]: the pixels that give; None: all.
-        destination_mask: t, of the same form: the pixels that receive; None: all. What stands in
-            pixels that neither give nor receive has no influence, NaN included. One tensor given
-            for both masks costs half of two equal ones.
-        reduction: ``"mean"`` over the destination pixels of the batch (divided by max(1, N)),
-            ``"sum"``, or ``"none"``, a map of the inner sums times t_i.
-
-    Returns:
-        The loss in float32 (float64 for float64): a scalar, 0 for an empty batch, or for
-        ``"none"`` a map [B, *S].
-
-    Raises:
-        TypeError: a dtype is not supported, a mask is not bool, or an option has another type.
-        ValueError: a shape, device or option is wrong, or ``image`` requires grad.
-
-    Example:
-        >>> probabilities = torch.tensor([[[0.0, 1.0, 1.0]]])  # [B, C, W]
-        >>> image = torch.tensor([[[0.0, 0.0, 9.0]]])  # an edge between the last two pixels
-        >>> loss = gated_crf_loss(
-        ...     probabilities, image, radius=1, kernels=((1.0, 1e6, 1.0),), reduction="none"
-        ... )
-        >>> [round(value, 4) for value in loss.flatten().tolist()]  # the first two should agree
-        [1.0, 1.0, 0.0]
-    """
-    radius = _crf_arguments.radius_number(radius)
-    numbers = _crf_arguments.kernel_numbers(kernels)
-    spacing = _crf_arguments.spacing_numbers(spacing)
-    # Where a gradient will be wanted, the same pass over the windows computes it.
-    with_gradient = torch.is_grad_enabled() and probabilities.requires_grad
-    return _ops.gated_crf_loss(
-        probabilities,
-        image,
-        radius,
-        numbers,
-        spacing or [],
-        source_mask,
-        destination_mask,
-        reduction,
-        with_gradient,
-    )[0]
+        return SegmentationHeadOverlapOutput(*head, outputs[6])
+    loss = partial_overlap_loss(logits, labels, **of_labels, **overlap)
+    return SegmentationHeadOverlapOutput(*head, loss)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from . import _arguments as arguments
 from . import functional as F
 from ._crf_arguments import Kernels
+from ._log_barrier import FIRST_T
 
 __all__ = [
     "ACCLDiscriminatorLoss",
@@ -117,7 +118,7 @@ class ACCLDiscriminatorLoss(_Options):
 class PartialCrossEntropyLoss(_Options):
     """:func:`accl_ext.partial_cross_entropy` as a module.
 
-    ``loss(logits, labels)`` or ``loss(logits, labels, pixel_weight)``.
+    ``loss(logits, labels)``, also with ``pixel_weight=`` and ``mask=``.
 
     Args:
         ignore_index: the label of unlabelled pixels.
@@ -143,14 +144,21 @@ class PartialCrossEntropyLoss(_Options):
         self.reduction = reduction
         self.register_buffer("weight", weight)
 
-    def forward(self, logits: Tensor, labels: Tensor, pixel_weight: Tensor | None = None) -> Tensor:
-        return F.partial_cross_entropy(logits, labels, pixel_weight=pixel_weight, **self._kwargs())
+    def forward(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        pixel_weight: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        tensors = {"pixel_weight": pixel_weight, "mask": mask}
+        return F.partial_cross_entropy(logits, labels, **tensors, **self._kwargs())
 
 
 class PartialOverlapLoss(_Options):
     """:func:`accl_ext.partial_overlap_loss` as a module.
 
-    ``loss(logits, labels)`` or ``loss(logits, labels, pixel_weight)``.
+    ``loss(logits, labels)``, also with ``pixel_weight=`` and ``mask=``.
 
     Args:
         ignore_index: the label of unlabelled pixels.
@@ -208,8 +216,15 @@ class PartialOverlapLoss(_Options):
         self.reduction = reduction
         self.register_buffer("weight", weight)
 
-    def forward(self, logits: Tensor, labels: Tensor, pixel_weight: Tensor | None = None) -> Tensor:
-        return F.partial_overlap_loss(logits, labels, pixel_weight=pixel_weight, **self._kwargs())
+    def forward(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        pixel_weight: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        tensors = {"pixel_weight": pixel_weight, "mask": mask}
+        return F.partial_overlap_loss(logits, labels, **tensors, **self._kwargs())
 
 
 class SizePenalty(_Options):
@@ -221,20 +236,26 @@ class SizePenalty(_Options):
         bounds: lower and upper bound of the soft size in pixels: a pair of numbers, or a tensor
             that broadcasts to [B, C, 2] (float32 or float64; a buffer that keeps its dtype). A
             bound that is not finite leaves its side free.
+        form: ``"quadratic"`` or ``"log_barrier"``.
+        t: of the log barrier; an attribute, which a schedule may set.
         normalize: ``"area"``, ``"none"`` or ``"area2"``.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
     """
 
-    options = ("bounds", "normalize", "reduction")
+    options = ("bounds", "form", "t", "normalize", "reduction")
 
     def __init__(
         self,
         bounds: Tensor | tuple[float, float] | None = None,
         *,
+        form: str = "quadratic",
+        t: float = FIRST_T,
         normalize: str = "area",
         reduction: str = "mean",
     ) -> None:
         super().__init__()
+        self.form = form
+        self.t = t
         self.normalize = normalize
         self.reduction = reduction
         _keep_bounds(self, bounds)
@@ -252,7 +273,7 @@ class SegmentationHead(_Options):
     """:func:`accl_ext.segmentation_head` as a module.
 
     ``head(logits, labels)`` with the bounds given here, or ``head(logits, labels, bounds)``, both
-    also with ``pixel_weight=``.
+    also with ``pixel_weight=`` and ``mask=``.
 
     Args:
         bounds: as in :class:`SizePenalty`; None gives a ``size_penalty`` of 0.
@@ -260,11 +281,22 @@ class SegmentationHead(_Options):
         weight: as in :class:`PartialCrossEntropyLoss`.
         label_smoothing: as in :class:`PartialCrossEntropyLoss`.
         normalize: as in :class:`SizePenalty`.
+        size_form: ``form`` of :class:`SizePenalty`.
+        size_t: ``t`` of :class:`SizePenalty`.
         overlap: options of :class:`PartialOverlapLoss`, ``dict()`` for its defaults; the output
             then has a field more. A ``weight`` among them is a buffer, ``overlap_weight``.
     """
 
-    options = ("bounds", "ignore_index", "weight", "label_smoothing", "normalize", "overlap")
+    options = (
+        "bounds",
+        "ignore_index",
+        "weight",
+        "label_smoothing",
+        "normalize",
+        "size_form",
+        "size_t",
+        "overlap",
+    )
 
     def __init__(
         self,
@@ -274,9 +306,13 @@ class SegmentationHead(_Options):
         weight: Tensor | None = None,
         label_smoothing: float = 0.0,
         normalize: str = "area",
+        size_form: str = "quadratic",
+        size_t: float = FIRST_T,
         overlap: Mapping | None = None,
     ) -> None:
         super().__init__()
+        self.size_form = size_form
+        self.size_t = size_t
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
         self.normalize = normalize
@@ -292,13 +328,14 @@ class SegmentationHead(_Options):
         labels: Tensor,
         bounds: Tensor | tuple[float, float] | None = None,
         pixel_weight: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> F.SegmentationHeadOutput | F.SegmentationHeadOverlapOutput:
         kwargs = self._kwargs()
         if "overlap_weight" in self._buffers:
             kwargs["overlap"] = {**self.overlap, "weight": self.overlap_weight}
         if bounds is not None:
             kwargs["bounds"] = bounds
-        return F.segmentation_head(logits, labels, pixel_weight=pixel_weight, **kwargs)
+        return F.segmentation_head(logits, labels, pixel_weight=pixel_weight, mask=mask, **kwargs)
 
 
 class GatedCRFLoss(_Options):

@@ -35,6 +35,7 @@ from ._arguments import (
     SegmentationHeadOverlapOutput,
     validate_labels,
 )
+from ._log_barrier import FIRST_T, check_form, log_barrier
 from ._overlap_arguments import options_and_weight
 from ._reference_gated_crf import gated_crf_loss
 from ._reference_overlap import loss_of, overlap_sums, partial_overlap_loss
@@ -91,6 +92,7 @@ def partial_cross_entropy(
     logits: Tensor,
     labels: Tensor,
     *,
+    mask: Tensor | None = None,
     ignore_index: int = 255,
     weight: Tensor | None = None,
     pixel_weight: Tensor | None = None,
@@ -99,17 +101,18 @@ def partial_cross_entropy(
 ) -> Tensor:
     """Cross-entropy over the labelled pixels alone, the data term of eqs. (1), (2) and (4).
 
-    ``logits`` [B, C, *S] and ``labels`` [B, *S] or [B, 1, *S] to a scalar, or for ``"none"`` a map
+    ``logits`` [B, C, *S] and ``labels`` [B, *S] or [B, 1, *S], or soft ones [B, C, *S],
+    to a scalar, or for ``"none"`` a map
     [B, *S]. Arguments, dtypes and errors are those of :func:`accl_ext.partial_cross_entropy`.
     """
     arguments.check_logits(logits)
-    arguments.check_labels(logits, labels)
+    arguments.check_labels(logits, labels, mask)
     arguments.check_weight(logits, weight)
     arguments.check_pixel_weight(logits, pixel_weight)
     arguments.check_label_smoothing(label_smoothing)
     arguments.check_option("reduction", reduction, arguments.LABEL_REDUCTIONS)
     rows = pixels.flat(logits)
-    labelled = pixels.read_labels(rows, labels, ignore_index, pixel_weight)
+    labelled = pixels.read_labels(rows, labels, ignore_index, pixel_weight, mask)
     terms = pixels.pixel_terms(rows, labelled, weight, label_smoothing)
     if reduction == "none":
         return terms.loss.reshape(logits.shape[:1] + logits.shape[2:])
@@ -120,10 +123,12 @@ def size_penalty(
     logits: Tensor,
     bounds: Tensor | tuple[float, float],
     *,
+    form: str = "quadratic",
+    t: float | Tensor = FIRST_T,
     normalize: str = "area",
     reduction: str = "mean",
 ) -> Tensor:
-    """Quadratic penalty C(.) on a soft size outside its bounds, eq. (3).
+    """Penalty on a soft size outside its bounds: C(.) of eq. (3), or the log barrier.
 
     ``logits`` [B, C, *S] and ``bounds`` that broadcast to [B, C, 2] to a scalar, or for ``"none"``
     [B, C]. Arguments, dtypes and errors are those of :func:`accl_ext.size_penalty`.
@@ -133,8 +138,12 @@ def size_penalty(
     arguments.check_option("normalize", normalize, arguments.NORMALIZATIONS)
     arguments.check_option("reduction", reduction, arguments.SIZE_REDUCTIONS)
     arguments.check_bounds(logits, bounds)
+    check_form(form, t)
     size = pixels.probabilities(pixels.flat(logits)).sum(-1)
-    return _penalty(size, bounds, math.prod(logits.shape[2:]), normalize, reduction)
+    area = math.prod(logits.shape[2:])
+    if form == "log_barrier":
+        return log_barrier(size, bounds, area, t, normalize, reduction)
+    return _penalty(size, bounds, area, normalize, reduction)
 
 
 def segmentation_head(
@@ -142,25 +151,29 @@ def segmentation_head(
     labels: Tensor,
     bounds: Tensor | tuple[float, float] | None = None,
     *,
+    mask: Tensor | None = None,
     ignore_index: int = 255,
     weight: Tensor | None = None,
     pixel_weight: Tensor | None = None,
     label_smoothing: float = 0.0,
     normalize: str = "area",
+    size_form: str = "quadratic",
+    size_t: float | Tensor = FIRST_T,
     overlap: Mapping | None = None,
 ) -> SegmentationHeadOutput | SegmentationHeadOverlapOutput:
     """Probabilities, partial cross-entropy, size penalty and soft size in one call.
 
-    ``logits`` [B, C, *S] and ``labels`` [B, *S] or [B, 1, *S] to (probabilities [B, C, *S], a
+    ``logits`` [B, C, *S] and ``labels`` as there to (probabilities [B, C, *S], a
     scalar, a scalar, soft size [B, C]), and with ``overlap`` the overlap loss. Arguments, dtypes
     and errors are those of :func:`accl_ext.segmentation_head`.
     """
+    check_form(size_form, size_t, ("size_form", "size_t"))
     if overlap is not None:
         options, overlap_weight = options_and_weight(overlap)
     if bounds is not None:
         bounds = arguments.bounds_tensor(bounds, logits)
     arguments.check_logits(logits)
-    arguments.check_labels(logits, labels)
+    arguments.check_labels(logits, labels, mask)
     arguments.check_weight(logits, weight)
     arguments.check_pixel_weight(logits, pixel_weight)
     arguments.check_label_smoothing(label_smoothing)
@@ -170,12 +183,14 @@ def segmentation_head(
     if overlap is not None:
         arguments.check_weight(logits, overlap_weight, "weight of overlap")
     rows = pixels.flat(logits)
-    labelled = pixels.read_labels(rows, labels, ignore_index, pixel_weight)
+    labelled = pixels.read_labels(rows, labels, ignore_index, pixel_weight, mask)
     terms = pixels.pixel_terms(rows, labelled, weight, label_smoothing)
     probabilities = pixels.probabilities(rows)
     size = probabilities.sum(-1)
     if bounds is None:
         penalty = size.new_zeros(())
+    elif size_form == "log_barrier":
+        penalty = log_barrier(size, bounds, math.prod(logits.shape[2:]), size_t, normalize)
     else:
         penalty = _penalty(size, bounds, math.prod(logits.shape[2:]), normalize, "mean")
     head = SegmentationHeadOutput(

@@ -51,27 +51,28 @@ MODULES = {
         accl_ext.SizePenalty((3, 6), normalize="none", reduction="sum"),
         accl_ext.size_penalty,
         lambda z, y: (z,),
-        "bounds=(3, 6), normalize='none', reduction='sum'",
+        "bounds=(3, 6), form='quadratic', t=5.0, normalize='none', reduction='sum'",
     ),
     "size_penalty_of_tensor": (
         accl_ext.SizePenalty(BOUNDS.clone()),
         accl_ext.size_penalty,
         lambda z, y: (z,),
-        "bounds=tensor([[3., 6.]]), normalize='area', reduction='mean'",
+        "bounds=tensor([[3., 6.]]), form='quadratic', t=5.0, normalize='area', reduction='mean'",
     ),
     "head": (
         accl_ext.SegmentationHead(label_smoothing=0.2, normalize="area2"),
         accl_ext.segmentation_head,
         lambda z, y: (z, y),
         "bounds=None, ignore_index=255, weight=None, label_smoothing=0.2, normalize='area2', "
-        "overlap=None",
+        "size_form='quadratic', size_t=5.0, overlap=None",
     ),
     "head_with_tensors": (
         accl_ext.SegmentationHead(BOUNDS.clone(), weight=WEIGHT.clone()),
         accl_ext.segmentation_head,
         lambda z, y: (z, y),
         "bounds=tensor([[3., 6.]]), ignore_index=255, weight=tensor([0.5000, 2.0000]), "
-        "label_smoothing=0.0, normalize='area', overlap=None",
+        "label_smoothing=0.0, normalize='area', size_form='quadratic', size_t=5.0, "
+        "overlap=None",
     ),
     "gated_crf": (
         accl_ext.GatedCRFLoss(radius=2, kernels=((1, 3, 0.2), (0.5, 2, None)), reduction="sum"),
@@ -115,7 +116,7 @@ def test_has_the_options_and_defaults_of_its_function(module, function, argument
         if p.default is not p.empty and name != "pixel_weight"  # belongs to a batch: at call
     }
     given = inspect.signature(type(module)).parameters
-    for name in ("source_mask", "destination_mask"):  # tensors of each call
+    for name in ("mask", "source_mask", "destination_mask"):  # tensors of each call
         options.pop(name, None)
     for name, default in options.items():
         assert given[name].default == default

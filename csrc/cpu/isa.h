@@ -38,11 +38,11 @@ struct Kernels {
   double (*gated_crf_tile)(const GatedCrfArguments&, const GatedCrfTile&, void* scratch);
 };
 
-// The scratch is arrays of sixteen numbers, two for each class and three for each label, aligned to
+// The scratch is arrays of sixteen numbers, two for each class and six for each label, aligned to
 // kVectorBytes.
 constexpr int64_t kVectorBytes = 64;
 constexpr int64_t segmentation_head_scratch_bytes(int64_t classes) {
-  return (classes * 2 + overlap_labels(classes) * 3) * 16 * int64_t(sizeof(double));
+  return (classes * 2 + overlap_labels(classes) * 6) * 16 * int64_t(sizeof(double));
 }
 constexpr int64_t segmentation_head_sums(const SegmentationHeadForward& a) {
   return a.classes + 2 + (a.overlap_sums ? overlap_labels(a.classes) * 3 : 0);

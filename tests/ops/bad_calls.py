@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import math
 
-from torch import bfloat16, complex64, float8_e5m2, float16, float32, int32, int64, uint8, uint16
+from torch import (
+    bfloat16,
+    complex64,
+    float8_e5m2,
+    float16,
+    float32,
+    float64,
+    int32,
+    int64,
+    uint8,
+    uint16,
+)
 from torch import bool as boolean
 
 from . import bad_pair_calls
@@ -27,6 +38,8 @@ PRECISION = (
     f"{BOUNDS}, because lower precision rounds sizes in pixels and makes large ones infinite, "
     "which frees their side; got"
 )
+SOFT = "soft labels must have the shape of logits [2, 1, 4, 5], got"
+MASK_FIT = FIT.replace("labels", "mask")
 PIXEL_FIT = FIT.replace("labels", "pixel_weight")
 PAIR = "bounds must be a pair of numbers or a tensor, got"
 # {device} and {other} stand for the two devices.
@@ -75,7 +88,11 @@ BAD_LOGITS = [
 ]
 
 BAD_LABELS = [
-    (T((2, 4, 5), float32), TypeError, f"{INTEGERS} float32"),
+    (T((2, 4, 5), float32), ValueError, f"{SOFT} [2, 4, 5]"),
+    (T((2, 2, 4, 5), float64), ValueError, f"{SOFT} [2, 2, 4, 5]"),
+    (T((2, 1, 4, 5), float8_e5m2), TypeError, f"soft labels {FLOATING} float8_e5m2"),
+    (T((2, 1, 4, 5), elsewhere=True), ValueError, f"labels {ELSEWHERE}"),
+    (T((2, 1, 4, 5), grad=True), ValueError, "soft labels must not require grad"),
     (T((2, 4, 5), uint16), TypeError, f"{INTEGERS} uint16"),
     (T((2, 4, 5), complex64), TypeError, f"{INTEGERS} complex64"),
     (T((2, 4, 5), uint8, elsewhere=True), ValueError, f"labels {ELSEWHERE}"),
@@ -161,7 +178,46 @@ OVERLAP = [
 ]
 
 
+SOFT_LABELS = T((2, 1, 4, 5))
+BAD_MASKS = [
+    (SOFT_LABELS, T((2, 4, 5), uint8), TypeError, "mask must be bool, got uint8"),
+    (SOFT_LABELS, T((2, 5, 4), boolean), ValueError, f"{MASK_FIT} [2, 5, 4]"),
+    (SOFT_LABELS, T((2, 4, 5), boolean, elsewhere=True), ValueError, f"mask {ELSEWHERE}"),
+    (
+        LABELS,
+        T((2, 4, 5), boolean),
+        ValueError,
+        "mask goes with soft labels; unlabelled pixels of hard labels have ignore_index",
+    ),
+]
+
+
+def mask_rows():
+    for op in ("partial_cross_entropy", "partial_overlap_loss", "segmentation_head"):
+        for labels, mask, *rest in BAD_MASKS:
+            yield op, [LOGITS, labels], {"mask": mask}, *rest
+
+
+def barrier_rows():
+    for op, arguments, form, t in (
+        ("size_penalty", [LOGITS, (1, 2)], "form", "t"),
+        ("segmentation_head", [LOGITS, LABELS, (1, 2)], "size_form", "size_t"),
+    ):
+        message = f"{form} must be 'quadratic' or 'log_barrier', got 'cubic'"
+        yield op, arguments, {form: "cubic"}, ValueError, message
+        for value, shown in ((0, "0"), (-1.5, "-1.5"), (math.inf, "inf"), (math.nan, "nan")):
+            message = f"{t} must be finite and above 0, got {shown}"
+            yield op, arguments, {t: value}, ValueError, message
+        message = f"{t} must be a number or a tensor, got 'five'"
+        yield op, arguments, {t: "five"}, TypeError, message
+        wanted = f"{t} must be a number or a floating tensor without dimensions"
+        yield op, arguments, {t: T((2,))}, ValueError, f"{wanted}, got float32 [2]"
+        yield op, arguments, {t: T((), int64)}, ValueError, f"{wanted}, got int64 []"
+
+
 def rows():
+    yield from barrier_rows()
+    yield from mask_rows()
     for name, value, *rest in OVERLAP:
         yield "partial_overlap_loss", [LOGITS, LABELS], {name: value}, *rest
         yield "segmentation_head", [LOGITS, LABELS], {"overlap": {name: value}}, *rest

@@ -126,6 +126,7 @@ def _pixel_cases():
             ("bounds", True, {"weight": weight}),
             ("no_bounds", False, {}),
             ("all", True, {"weight": weight, **more}),
+            ("barrier", True, {"size_form": "log_barrier", "size_t": 2.0}),
         ):
             yield Case(
                 f"head-C{classes}-{name}",
@@ -137,6 +138,24 @@ def _pixel_cases():
                 ),
                 options,
             )
+
+
+def _barrier_cases():
+    for classes in (1, 3):
+        for normalize, t in (("area", 5.0), ("none", 0.3), ("area2", 4.0)):
+            for reduction in ("mean", "none"):
+                yield Case(
+                    f"log_barrier-C{classes}-{normalize}-{reduction}",
+                    "size_penalty",
+                    _pixel_inputs(classes),
+                    lambda spatial, c=classes: (size_bounds(c, _pixels(spatial)),),
+                    {
+                        "form": "log_barrier",
+                        "t": t,
+                        "normalize": normalize,
+                        "reduction": reduction,
+                    },
+                )
 
 
 # Every option of the overlap that changes its formula.
@@ -221,7 +240,7 @@ def _pair_cases():
                 )
 
 
-CASES = [*_score_cases(), *_pixel_cases(), *_overlap_cases(), *_pair_cases()]
+CASES = [*_score_cases(), *_pixel_cases(), *_barrier_cases(), *_overlap_cases(), *_pair_cases()]
 # One of each op, for what does not depend on its options.
 FEW = [
     case
@@ -239,6 +258,8 @@ FEW = [
         "partial_ce-C3-none-all",
         "size_penalty-C1-area-mean",
         "size_penalty-C3-none-none",
+        "log_barrier-C1-area-mean",
+        "log_barrier-C3-none-none",
         "head-C1-bounds",
         "head-C3-bounds",
         "head-C1-no_bounds",

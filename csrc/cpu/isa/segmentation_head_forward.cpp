@@ -18,6 +18,7 @@ struct Forward {
   const int64_t image;
   T* const exponentials; // [C, 16]
   Lanes<T>* const overlap; // [K, 3]: hit, predicted, labelled of the block; null: none
+  Sum* const overlap_sums; // [K, 3] of the chunk
   const Smoothing<T> smoothing;
 
   int64_t offset(int64_t c, int64_t block) const {
@@ -124,7 +125,8 @@ struct Forward {
     int64_t invalid = -1;
     Labelled labelled;
     const int64_t overlap_count = overlap ? overlap_labels(a.classes) * 3 : 0;
-    for (int64_t c = 0; c < a.classes + 2 + overlap_count; ++c) chunk_sums[c] = 0;
+    for (int64_t c = 0; c < a.classes; ++c) chunk_sums[c] = 0;
+    for (int64_t k = 0; k < overlap_count; ++k) overlap_sums[k] = Sum();
     Sum size_sum, ce_sum, weight_sum;
     for (int64_t block = begin; block < end; block += kBlock) {
       const int count = int(end - block < kBlock ? end - block : kBlock);
@@ -164,15 +166,14 @@ struct Forward {
       }
       if (labelled.n == 0) continue;
       ce_sum.add(ce), weight_sum.add(weight);
-      for (int64_t k = 0; k < overlap_count; ++k) {
-        Sum sum;
-        sum.add(overlap[k]);
-        chunk_sums[a.classes + 2 + k] += sum.total();
-      }
+      for (int64_t k = 0; k < overlap_count; ++k) overlap_sums[k].add(overlap[k]);
     }
     if (a.classes == 1) chunk_sums[0] = size_sum.total();
     chunk_sums[a.classes] = ce_sum.total();
     chunk_sums[a.classes + 1] = weight_sum.total();
+    for (int64_t k = 0; k < overlap_count; ++k) {
+      chunk_sums[a.classes + 2 + k] = overlap_sums[k].total();
+    }
     return invalid;
   }
 };
@@ -189,7 +190,9 @@ int64_t segmentation_head_forward(const SegmentationHeadForward& a, int64_t imag
     T* const exponentials = static_cast<T*>(scratch);
     Lanes<T>* const size = reinterpret_cast<Lanes<T>*>(exponentials + a.classes * kLanes);
     Lanes<T>* const overlap = a.overlap_sums ? size + a.classes : nullptr;
-    const Forward<In> forward{a, image, exponentials, overlap, Smoothing<T>(a)};
+    Sum* const overlap_sums =
+        reinterpret_cast<Sum*>(size + a.classes + overlap_labels(a.classes) * 3);
+    const Forward<In> forward{a, image, exponentials, overlap, overlap_sums, Smoothing<T>(a)};
     return forward.run(begin, end, chunk_sums, size);
   });
 }
