@@ -78,6 +78,12 @@ def imported(parser: Any, words: Sequence[str]) -> None:
     parser.add_class_arguments(ImportOptions, None)
 
 
+def export(parser: Any, words: Sequence[str]) -> None:
+    parser.add_argument("dicom", type=str, help="The series are in this folder of DICOM.")
+    parser.add_argument("masks", type=str, help="The masks that accl predict wrote are here.")
+    parser.add_argument("out", type=str, help="The segmentations go to this folder.")
+
+
 def mark(parser: Any, words: Sequence[str]) -> None:
     parser.add_argument("data", type=str, help="The data set whose train/images are marked.")
     parser.add_argument(

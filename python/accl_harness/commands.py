@@ -88,6 +88,13 @@ def _import(options: Any) -> None:
         _say("what is not marked is background (0)")
 
 
+def _export(options: Any) -> None:
+    from .annotations.dicom_export import export_segmentations
+
+    for path in export_segmentations(options.dicom, options.masks, options.out):
+        _say(f"written to {path}")
+
+
 def _mark(options: Any) -> None:
     from .marking.window import open_window
 
@@ -329,6 +336,12 @@ COMMANDS: dict[str, Command] = {
         "accl predict run --images data/test/images --out masks",
         arguments.predict,
         _predict,
+    ),
+    "export": Command(
+        "write predicted masks as DICOM segmentations of the series that they are of",
+        "accl export dicom masks segmentations",
+        arguments.export,
+        _export,
     ),
     "compare": Command(
         "train all methods: the paper's table, figures and a report; on phantoms without --data",

@@ -145,7 +145,7 @@ class Desk:
         best = three_sizes(sizes)
         done = len(self.folder.painted())
         hint = f"; a small, a middling and a large object: {', '.join(best)}" if best else ""
-        self.say(f"painting the whole object ({done} images painted so far){hint}")
+        self.say(f"painting the whole object (images painted so far: {done}){hint}")
 
     # --- training
 

@@ -3,8 +3,10 @@
 import nibabel
 import numpy as np
 import pytest
+from accl_harness.annotations.dicom_export import export_segmentations
 from accl_harness.annotations.importing import import_labels
 from accl_harness.annotations.options import ImportOptions
+from accl_harness.cli import main
 from accl_harness.data.class_names import read_class_names
 from accl_harness.data.dataset import load_images, load_split
 from accl_harness.errors import UserError
@@ -265,6 +267,30 @@ def test_contours(tmp_path):
     between.save_as(tmp_path / "dicom/rt.dcm", enforce_file_format=True)
     with pytest.raises(UserError, match=r"rt\.dcm: a plane at .* mm lies in no slice of series"):
         take(tmp_path, to="masks", replace=True)
+
+
+def test_masks_go_back_as_segmentations(tmp_path):
+    """Import, "predict", export, and import what was exported."""
+    pytest.importorskip("highdicom")
+    write_series(tmp_path / "dicom")
+    (name,) = take(tmp_path, to="images")["files"]
+    image = volume(tmp_path)
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    with pytest.raises(UserError, match=rf"holds no mask of a series in .*, such as {name}\.nii"):
+        export_segmentations(tmp_path / "dicom", masks, tmp_path / "seg")
+    labels = np.zeros((COLUMNS, ROWS, DEPTH), np.uint8)
+    labels[1:5, 2:4, 3], labels[6:8, 0, 0] = 1, 2
+    nibabel.save(nibabel.Nifti1Image(labels, image.affine), masks / f"{name}.nii.gz")
+    (masks / "classes.yaml").write_text("0: background\n1: liver\n2: cyst\n")
+    words = ("export", str(tmp_path / "dicom"), str(masks), str(tmp_path / "dicom/seg"))
+    assert main(words) == 0
+    (path,) = (tmp_path / "dicom/seg").iterdir()
+    assert path.name == f"{name}.dcm"
+    import_labels(tmp_path / "dicom", tmp_path / "back", ImportOptions(to="masks"))
+    (back,) = (tmp_path / "back/train/masks").iterdir()
+    assert np.array_equal(np.asarray(nibabel.load(back).dataobj), labels)
+    assert read_class_names(tmp_path / "back") == ("background", "liver", "cyst")
 
 
 def test_series_without_labels(tmp_path):
