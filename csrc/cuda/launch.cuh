@@ -25,8 +25,9 @@ namespace cuda {
 constexpr int kThreads = ACCL_BLOCK_THREADS;
 constexpr int kWarp = 32;
 constexpr int kWarps = kThreads / kWarp;
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
-constexpr int kMostResident = 1024 / kThreads; // blocks that every multiprocessor of a kind holds
+// The most blocks that resident() asks for. ptxas needs more registers for a GPU before sm_90.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr int kMostResident = 768 / kThreads;
 #else
 constexpr int kMostResident = 1536 / kThreads;
 #endif
