@@ -153,7 +153,8 @@ void for_tiles(const GatedCrfArguments& a, const Function& function) {
   whole.window = table.window;
   const Tiles tiles = tiles_of(a, whole);
   const int64_t bytes = gated_crf_scratch(a, whole) * int64_t(sizeof(T));
-  for_units(a.images * tiles.of_image(), [&](int64_t begin, int64_t end) {
+  // A tile takes longer than waking a thread, so even two of them are shared out.
+  at::parallel_for(0, a.images * tiles.of_image(), 1, [&](int64_t begin, int64_t end) {
     const int64_t aligned = (bytes + kVectorBytes - 1) / kVectorBytes * kVectorBytes;
     const std::unique_ptr<void, Free> scratch(std::aligned_alloc(kVectorBytes, aligned));
     TORCH_CHECK(scratch, "accl_ext: no memory for a window of radius ", a.radius);

@@ -59,11 +59,22 @@ constexpr int64_t gated_crf_channels(const GatedCrfArguments& a) {
   return a.channels + a.classes + 2;
 }
 
-// Elements of a tile's scratch: the padded channels; a row of the image and of the values; and
-// sixteen sums for each value, for the marks and for the complement.
+// Sums over a window that are computed at once: they stay in registers, beside the numbers of the
+// kernel itself.
+constexpr int kGatedCrfSums = 5;
+
+// Elements for the weights of sixteen pixels' windows, if not all sums are computed at once.
+constexpr int64_t gated_crf_kept(const GatedCrfArguments& a, const GatedCrfTile& tile) {
+  const bool keeps = a.classes + 1 > kGatedCrfSums;
+  return keeps ? 16 * (2 * tile.reach[0] + 1) * (2 * tile.reach[1] + 1) * (2 * tile.reach[2] + 1)
+               : 0;
+}
+
+// Elements of a tile's scratch: the weights that are kept; the padded channels; a row of the image
+// and of the values; and sixteen sums for each value, for the marks and for the complement.
 constexpr int64_t gated_crf_scratch(const GatedCrfArguments& a, const GatedCrfTile& tile) {
-  return gated_crf_channels(a) * tile.padded + (a.channels + a.classes) * tile.pitch[1] +
-         (a.classes + 2) * 16;
+  return gated_crf_kept(a, tile) + gated_crf_channels(a) * tile.padded +
+         (a.channels + a.classes) * tile.pitch[1] + (a.classes + 2) * 16;
 }
 
 } // namespace cpu

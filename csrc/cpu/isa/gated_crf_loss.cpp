@@ -5,139 +5,12 @@
 // threads.
 #include "../../math/gated_crf_loss.h"
 
-#include "../gated_crf_loss.h"
 #include "dispatch.h"
-#include "exp2.h"
+#include "gated_crf_window.h"
 
 namespace accl {
 namespace ACCL_ISA {
 namespace {
-
-// The most sums that are kept in registers at once, beside the numbers of the kernel itself.
-constexpr int kMaxSums = 5;
-
-// A vector of x. The compiler drops x - 0, which is x for every x. It could not drop 0 + x, because
-// 0 + -0 is 0.
-template <class T>
-ACCL_HD Vector<T> broadcast(T x) {
-  return x - Vector<T>{};
-}
-
-template <class T>
-struct Padded {
-  const cpu::Window& window;
-  const T* image; // [channels] of the padded tile
-  const T* marks; // 1 for a source
-  int64_t stride; // elements of a channel
-  int64_t channels; // of the image
-  const T* center; // [channels] of the row, without the zeros: a destination may be no source
-  int64_t row; // elements of a row's channel
-};
-
-// The structs named ...Kernel compute k_ij. Their at(n, at) takes entry n of the window's table,
-// and `at`, the neighbour's index in the padded tile. This one has only kernels that do not look at
-// the image.
-template <class T>
-struct FlatKernel {
-  const T* const flat;
-  ACCL_INLINE FlatKernel(const Padded<T>& p, int64_t)
-      : flat(static_cast<const T*>(p.window.flat)) {}
-  ACCL_INLINE Vector<T> at(int64_t n, int64_t) const { return broadcast(flat[n]); }
-};
-
-template <class T>
-ACCL_HD Vector<T> squared_difference(const Padded<T>& p, int64_t column, int64_t at) {
-  Vector<T> d = load_vector(p.center + column) - load_vector(p.image + at);
-  Vector<T> squared = d * d;
-  for (int64_t c = 1; c < p.channels; ++c) {
-    d = load_vector(p.center + c * p.row + column) - load_vector(p.image + c * p.stride + at);
-    squared = multiply_add(d, d, squared);
-  }
-  return squared;
-}
-
-// One kernel and one channel: the common case.
-template <class T>
-struct GreyKernel {
-  const T* const image;
-  const T* const exponent;
-  const Vector<T> center;
-  const T factor;
-  ACCL_INLINE GreyKernel(const Padded<T>& p, int64_t column)
-      : image(p.image),
-        exponent(static_cast<const T*>(p.window.exponent[0])),
-        center(load_vector(p.center + column)),
-        factor(*static_cast<const T*>(p.window.factor)) {}
-  ACCL_INLINE Vector<T> at(int64_t n, int64_t at) const {
-    const Vector<T> d = center - load_vector(image + at);
-    return exp2_of_negative<T>(multiply_add(d * d, broadcast(factor), broadcast(exponent[n])));
-  }
-};
-
-template <class T>
-struct AnyKernel {
-  const Padded<T>& p;
-  const int64_t column;
-  ACCL_INLINE AnyKernel(const Padded<T>& padded, int64_t x) : p(padded), column(x) {}
-  ACCL_INLINE Vector<T> at(int64_t n, int64_t at) const {
-    const cpu::Window& w = p.window;
-    Vector<T> k = {};
-    if (w.flat) k = k + static_cast<const T*>(w.flat)[n];
-    if (w.gated == 0) return k;
-    const Vector<T> squared = squared_difference(p, column, at);
-    for (int32_t m = 0; m < w.gated; ++m) {
-      const T exponent = static_cast<const T*>(w.exponent[m])[n];
-      const Vector<T> e = exp2_of_negative<T>(multiply_add(
-          squared, broadcast(static_cast<const T*>(w.factor)[m]), broadcast(exponent)));
-      k = multiply_add(e, broadcast(static_cast<const T*>(w.weight)[m]), k);
-    }
-    return k;
-  }
-};
-
-// For pixels that are not finite. A neighbour that is no source is left out by selection, because
-// NaN * 0 is NaN.
-template <class T>
-struct CarefulKernel : AnyKernel<T> {
-  using AnyKernel<T>::AnyKernel;
-  ACCL_INLINE Vector<T> at(int64_t n, int64_t at) const {
-    const Vector<T> k = AnyKernel<T>::at(n, at);
-    return load_vector(this->p.marks + at) > Vector<T>{} ? k : Vector<T>{};
-  }
-};
-
-// sums[c] = sum over the window of k_ij x_jc, for a vector of pixels.
-template <class T, class Kernel, int kSums>
-void window_sums(const Padded<T>& padded, const T* const* x, int64_t at, int64_t column,
-                 Vector<T>* sums) {
-  const Kernel kernel(padded, column);
-  Vector<T> total[kSums] = {};
-  for (int64_t r = 0; r < padded.window.run_count; ++r) {
-    const cpu::WindowRun run = padded.window.runs[r];
-    Vector<T> part[kSums] = {}; // short sums first: long ones lose digits
-    for (int64_t n = 0; n < run.count; ++n) {
-      const int64_t neighbour = at + run.delta + n;
-      const Vector<T> k = kernel.at(run.first + n, neighbour);
-      for (int c = 0; c < kSums; ++c) {
-        part[c] = multiply_add(k, load_vector(x[c] + neighbour), part[c]);
-      }
-    }
-    for (int c = 0; c < kSums; ++c) total[c] = total[c] + part[c];
-  }
-  for (int c = 0; c < kSums; ++c) sums[c] = total[c];
-}
-
-template <class T, class Kernel>
-void window_sums(int count, const Padded<T>& padded, const T* const* x, int64_t at, int64_t column,
-                 Vector<T>* sums) {
-  switch (count) {
-    case 1: return window_sums<T, Kernel, 1>(padded, x, at, column, sums);
-    case 2: return window_sums<T, Kernel, 2>(padded, x, at, column, sums);
-    case 3: return window_sums<T, Kernel, 3>(padded, x, at, column, sums);
-    case 4: return window_sums<T, Kernel, 4>(padded, x, at, column, sums);
-    default: return window_sums<T, Kernel, kMaxSums>(padded, x, at, column, sums);
-  }
-}
 
 // Copies n elements of any dtype in the accumulation type, with 0 where `keep` is false.
 template <class T>
@@ -177,6 +50,9 @@ template <class T>
 struct Tile {
   const GatedCrfArguments& a;
   const cpu::GatedCrfTile& t;
+  // The weights of a window, if not all sums are computed at once. They stand first, so that no
+  // vector of them touches two cache lines.
+  T* const kept;
   // Channels of the padded tile:
   T* const image; // [K]
   T* const values; // [C]
@@ -190,7 +66,8 @@ struct Tile {
   Tile(const GatedCrfArguments& arguments, const cpu::GatedCrfTile& tile, T* scratch)
       : a(arguments),
         t(tile),
-        image(scratch),
+        kept(scratch),
+        image(scratch + cpu::gated_crf_kept(a, t)),
         values(image + a.channels * t.padded),
         marks(values + a.classes * t.padded),
         complement(marks + t.padded),
@@ -241,23 +118,34 @@ struct Tile {
   }
   Lanes<T> sum(int64_t c) const { return load(sums + c * kLanes); }
 
-  // Sixteen pixels of a row at a time.
+  // Sums [first, first + kGatedCrfSums), or those that are left, of a vector of pixels.
+  template <class Kernel>
+  void add_sums(const Padded<T>& padded, const Kernel& kernel, int64_t first, int64_t at,
+                int64_t lane) const {
+    constexpr int kSums = cpu::kGatedCrfSums;
+    const int group = sum_count() - first < kSums ? int(sum_count() - first) : kSums;
+    const T* x[kSums];
+    for (int c = 0; c < group; ++c) x[c] = summed(first + c);
+    Vector<T> found[kSums] = {};
+    window_sums(group, padded, kernel, x, at, found);
+    for (int c = 0; c < group; ++c) store_vector(sums + (first + c) * kLanes + lane, found[c]);
+  }
+
+  // Up to sixteen pixels of a row; what is left in the other lanes counts nowhere.
   template <class Kernel>
   void sum_windows(const Padded<T>& padded, int64_t at, int64_t column, int n) const {
-    const int64_t count = sum_count();
-    for (int64_t first = 0; first < count; first += kMaxSums) {
-      const int group = count - first < kMaxSums ? int(count - first) : kMaxSums;
-      const T* x[kMaxSums];
-      for (int c = 0; c < group; ++c) x[c] = summed(first + c);
-      constexpr int kWidth = Lanes<T>::kPerPart;
-      for (int i = 0; i < kLanes; i += kWidth) {
-        Vector<T> of_vector[kMaxSums] = {};
-        if (i < n) {
-          window_sums<T, Kernel>(group, padded, x, at + i, column + i, of_vector);
+    constexpr int kSums = cpu::kGatedCrfSums;
+    for (int lane = 0; lane < n; lane += Lanes<T>::kPerPart) {
+      const Kernel kernel(padded, column + lane);
+      if (!kKeepsWeights || sum_count() <= kSums) {
+        for (int64_t first = 0; first < sum_count(); first += kSums) {
+          add_sums(padded, kernel, first, at + lane, lane);
         }
-        for (int c = 0; c < group; ++c) {
-          std::memcpy(sums + (first + c) * kLanes + i, &of_vector[c], sizeof(Vector<T>));
-        }
+        continue;
+      }
+      add_sums(padded, KeepingKernel<T, Kernel>{kernel, kept}, 0, at + lane, lane);
+      for (int64_t first = kSums; first < sum_count(); first += kSums) {
+        add_sums(padded, KeptKernel<T>{kept}, first, at + lane, lane);
       }
     }
   }
