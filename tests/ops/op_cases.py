@@ -140,6 +140,14 @@ def _pixel_cases():
             )
 
 
+def barrier_bounds(classes: int, pixels: int) -> Tensor:
+    """Those above for class 0, wide ones for the others: where all classes of an image have one
+    slope, softmax leaves nothing of it but rounding."""
+    bounds = size_bounds(classes, pixels)
+    bounds[:, 1:] = torch.tensor([0.001, 0.999]) * pixels
+    return bounds
+
+
 def _barrier_cases():
     for classes in (1, 3):
         for normalize, t in (("area", 5.0), ("none", 0.3), ("area2", 4.0)):
@@ -148,7 +156,7 @@ def _barrier_cases():
                     f"log_barrier-C{classes}-{normalize}-{reduction}",
                     "size_penalty",
                     _pixel_inputs(classes),
-                    lambda spatial, c=classes: (size_bounds(c, _pixels(spatial)),),
+                    lambda spatial, c=classes: (barrier_bounds(c, _pixels(spatial)),),
                     {
                         "form": "log_barrier",
                         "t": t,
