@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from . import _transforms
+
 CRITERIA = ("lsgan", "vanilla", "hinge")
 SCORE_REDUCTIONS = ("mean", "sum", "none")
 LABEL_REDUCTIONS = ("mean", "image_mean", "sum", "none")
@@ -245,9 +247,14 @@ def constant_bounds(bounds: tuple[float, float], logits: Tensor) -> Tensor:
     lower = lower if math.isfinite(lower) else -math.inf
     upper = upper if math.isfinite(upper) else math.inf
     device, dtype = logits.device, accumulation_dtype(logits.dtype)
-    if torch.compiler.is_compiling() or type(logits) not in (Tensor, torch.nn.Parameter):
+    if (
+        torch.compiler.is_compiling()
+        or _transforms.are_active()
+        or type(logits) not in (Tensor, torch.nn.Parameter)
+    ):
         # Made by fills inside the graph, because a copy from the host cannot be captured. They are
-        # not cached: while tracing they are fake tensors, which must not turn up in a real call.
+        # not cached: while tracing they are fake tensors and inside a transform wrapped ones,
+        # which must not turn up in a real call.
         return torch.stack(
             [torch.full((), bound, device=device, dtype=dtype) for bound in (lower, upper)]
         )

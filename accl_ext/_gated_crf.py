@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import _crf_arguments
+from . import _crf_arguments, _reference_gated_crf
 from ._operators import operators as _ops
+from ._transforms import reference_under_transforms
 
 
+@reference_under_transforms(_reference_gated_crf.gated_crf_loss)
 def gated_crf_loss(
     probabilities: Tensor,
     image: Tensor,

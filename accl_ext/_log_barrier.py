@@ -28,7 +28,7 @@ def check_form(form: str, t: float | Tensor, names: tuple[str, str] = ("form", "
             )
     elif isinstance(t, bool) or not isinstance(t, int | float):
         raise TypeError(f"{names[1]} must be a number or a tensor, got {t!r}")
-    elif not (t > 0 and math.isfinite(t)):
+    elif not 0 < t < math.inf:  # no math.isfinite, which torch.compile cannot trace of a symbol
         raise ValueError(f"{names[1]} must be finite and above 0, got {t:g}")
 
 

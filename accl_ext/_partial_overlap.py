@@ -8,8 +8,10 @@ from . import _reference_overlap
 from ._arguments import check_no_mask
 from ._operators import operators as _ops
 from ._overlap_arguments import OverlapOptions
+from ._transforms import reference_under_transforms
 
 
+@reference_under_transforms(_reference_overlap.partial_overlap_loss)
 def partial_overlap_loss(
     logits: Tensor,
     labels: Tensor,

@@ -21,6 +21,7 @@ from ._log_barrier import FIRST_T, check_form, log_barrier
 from ._operators import operators as _ops
 from ._overlap_arguments import options_and_weight
 from ._partial_overlap import partial_overlap_loss
+from ._transforms import reference_under_transforms
 
 __all__ = [
     "SegmentationHeadOutput",
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 
+@reference_under_transforms(reference.accl_loss)
 def accl_loss(
     scores: Tensor, *, target: float = 1.0, criterion: str = "lsgan", reduction: str = "mean"
 ) -> Tensor:
@@ -70,6 +72,7 @@ def accl_loss(
     return _ops.accl_loss(scores, target, criterion, reduction)
 
 
+@reference_under_transforms(reference.accl_discriminator_loss)
 def accl_discriminator_loss(
     fake_scores: Tensor,
     real_scores: Tensor,
@@ -114,6 +117,7 @@ def accl_discriminator_loss(
     )
 
 
+@reference_under_transforms(reference.partial_cross_entropy)
 def partial_cross_entropy(
     logits: Tensor,
     labels: Tensor,
@@ -188,6 +192,7 @@ def partial_cross_entropy(
     )[0]
 
 
+@reference_under_transforms(reference.size_penalty)
 def size_penalty(
     logits: Tensor,
     bounds: Tensor | tuple[float, float],
@@ -245,6 +250,7 @@ def size_penalty(
     return log_barrier(size, bounds, math.prod(logits.shape[2:]), t, normalize, reduction)
 
 
+@reference_under_transforms(reference.segmentation_head)
 def segmentation_head(
     logits: Tensor,
     labels: Tensor,

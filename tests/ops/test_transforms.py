@@ -205,7 +205,7 @@ def test_pairs_of_bounds_under_fake_tensors_before_and_after_real_ones(bounds):
 
 
 # ---------------------------------------------------------------------------------------------
-# C++ autograd functions refuse torch.func and forward mode; the reference takes them
+# C++ autograd functions know neither torch.func nor forward mode; the reference takes over
 
 
 def scalar(api, case, others):
@@ -216,22 +216,17 @@ def scalar(api, case, others):
 def test_torch_func_grad(case):
     leaves, others = case.make()[0], case.arguments((3, 3))
     inputs = [x.detach() for x in leaves]
-    with pytest.raises(RuntimeError, match="functorch transforms"):
-        torch.func.grad(scalar(accl_ext, case, others))(*inputs)
-    got = torch.func.grad(scalar(reference, case, others))(*inputs)
+    got = torch.func.grad(scalar(accl_ext, case, others))(*inputs)
     (wanted, *_) = torch.autograd.grad(scalar(accl_ext, case, others)(*leaves), leaves)
     torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize(**cases(FEW))
 def test_torch_func_jvp(case):
-    """Never a silent tangent of 0."""
     leaves, others = case.make()[0], case.arguments((3, 3))
     inputs = tuple(x.detach() for x in leaves)
     tangents = tuple(torch.randn_like(x) for x in inputs)
-    with pytest.raises(RuntimeError):
-        torch.func.jvp(scalar(accl_ext, case, others), inputs, tangents)
-    _, got = torch.func.jvp(scalar(reference, case, others), inputs, tangents)
+    _, got = torch.func.jvp(scalar(accl_ext, case, others), inputs, tangents)
     gradients = torch.autograd.grad(scalar(accl_ext, case, others)(*leaves), leaves)
     wanted = sum((g * t).sum() for g, t in zip(gradients, tangents, strict=True))
     torch.testing.assert_close(got, wanted, rtol=1e-11, atol=1e-14)
@@ -246,31 +241,88 @@ def test_forward_mode(case, requires_grad):
             forward_ad.make_dual(x.detach().requires_grad_(requires_grad), torch.ones_like(x))
             for x in leaves
         ]
-        with pytest.raises(RuntimeError, match="jvp is not implemented"):
-            case.call(accl_ext, dual, others)
-        for output in case.call(reference, dual, others):
-            if case.id != "head-C1-no_bounds":
-                assert forward_ad.unpack_dual(output).tangent is not None
+        outputs = [forward_ad.unpack_dual(x) for x in case.call(accl_ext, dual, others)]
+    leaves = [x.detach().requires_grad_() for x in leaves]
+    for output, value in zip(outputs, case.call(accl_ext, leaves, others), strict=True):
+        if case.id == "head-C1-no_bounds" and output.tangent is None:
+            continue  # a size penalty of 0 without bounds
+        gradients = torch.autograd.grad(value, leaves, torch.ones_like(value), retain_graph=True)
+        wanted = sum(g.sum() for g in gradients)
+        torch.testing.assert_close(output.tangent.sum(), wanted, rtol=1e-11, atol=1e-13)
 
 
-def test_hessian_by_torch_func_of_the_reference():
+def test_hessian_by_torch_func():
     z, y = make_logits(1, 1, (4,)), make_labels(1, 1, (4,), labelled=1)
-    hessian = torch.func.hessian(lambda x: reference.partial_cross_entropy(x, y))(z).view(4, 4)
+    hessian = torch.func.hessian(lambda x: accl_ext.partial_cross_entropy(x, y))(z).view(4, 4)
     p = z.sigmoid().flatten()
     torch.testing.assert_close(hessian, torch.diag(p * (1 - p) / 4))
 
 
-def test_vmap_of_losses():
-    """torch falls back on one call for each element: slow, and right."""
-    z, y = make_logits(6, 1).unsqueeze(1), make_labels(6, 1).unsqueeze(1)
+ONE_IMAGE = {
+    "accl_loss": lambda z, y, image: accl_ext.accl_loss(z),
+    "discriminator": lambda z, y, image: accl_ext.accl_discriminator_loss(z, z + 1),
+    "cross_entropy": lambda z, y, image: accl_ext.partial_cross_entropy(z, y),
+    "overlap": lambda z, y, image: accl_ext.partial_overlap_loss(z, y),
+    "size_penalty": lambda z, y, image: accl_ext.size_penalty(z, (1.75, 2.25)),
+    "log_barrier": lambda z, y, image: accl_ext.size_penalty(z, (1.75, 2.25), form="log_barrier"),
+    "head": lambda z, y, image: sum(accl_ext.segmentation_head(z, y, (1.75, 2.25))[1:3]),
+    "gated_crf": lambda z, y, image: accl_ext.gated_crf_loss(z.sigmoid(), image, radius=1),
+}
+
+
+@pytest.fixture
+def images():
+    """Logits, labels and grey values [6, 1, 1, 5, 7]: six batches of one image."""
+    z, y = make_logits(6, 1, (5, 7)), make_labels(6, 1, (5, 7))
+    return z.unsqueeze(1), y.unsqueeze(1), torch.rand(6, 1, 1, 5, 7, dtype=z.dtype)
+
+
+@pytest.mark.parametrize("loss", ONE_IMAGE.values(), ids=ONE_IMAGE)
+def test_vmap_and_vmap_of_grad_against_a_loop(loss, images):
+    values = torch.vmap(loss)(*images)
+    gradients = torch.vmap(torch.func.grad(loss))(*images)
+    for value, gradient, z, y, image in zip(values, gradients, *images, strict=True):
+        leaf = z.clone().requires_grad_()
+        wanted = loss(leaf, y, image)
+        torch.testing.assert_close(value, wanted.detach(), rtol=1e-12, atol=1e-14)
+        (wanted,) = torch.autograd.grad(wanted, leaf)
+        assert wanted.abs().sum() > 0
+        torch.testing.assert_close(gradient, wanted, rtol=1e-11, atol=1e-14)
+
+
+def test_jacrev_against_a_loop(images):
+    z, y, _ = (x.flatten(0, 1) for x in images)
+    jacobian = torch.func.jacrev(lambda x: accl_ext.segmentation_head(x, y).soft_size[:, 0])(z)
     leaf = z.clone().requires_grad_()
-    got = torch.vmap(accl_ext.partial_cross_entropy)(leaf, y)
-    wanted = torch.stack([accl_ext.partial_cross_entropy(a, b) for a, b in zip(z, y, strict=True)])
-    assert torch.equal(got, wanted)
-    got.sum().backward()
-    each = z.clone().requires_grad_()
-    sum(accl_ext.partial_cross_entropy(a, b) for a, b in zip(each, y, strict=True)).backward()
-    torch.testing.assert_close(leaf.grad, each.grad)
+    for row, size in zip(jacobian, accl_ext.segmentation_head(leaf, y).soft_size, strict=True):
+        (wanted,) = torch.autograd.grad(size, leaf, torch.ones_like(size), retain_graph=True)
+        torch.testing.assert_close(row, wanted)
+
+
+def test_gradients_of_each_sample_of_a_network(images):
+    network = torch.nn.Conv2d(1, 1, 3, padding=1).double()
+    parameters = {name: x.detach() for name, x in network.named_parameters()}
+
+    def loss(parameters, y, image):
+        z = torch.func.functional_call(network, parameters, (image,))
+        return sum(accl_ext.segmentation_head(z, y, (1.75, 2.25))[1:3])
+
+    _, y, image = images
+    got = torch.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(parameters, y, image)
+    for i in range(len(y)):
+        wanted = torch.autograd.grad(
+            loss(dict(network.named_parameters()), y[i], image[i]), network.parameters()
+        )
+        for name, gradient in zip(parameters, wanted, strict=True):
+            torch.testing.assert_close(got[name][i], gradient)
+
+
+def test_a_pair_of_bounds_first_seen_inside_a_transform_stays_usable():
+    z, bounds = make_logits(2, 1), (0.321, 0.654)
+    inside = torch.func.grad(lambda x: accl_ext.size_penalty(x, bounds))(z)
+    leaf = z.clone().requires_grad_()
+    accl_ext.size_penalty(leaf, bounds).backward()
+    torch.testing.assert_close(inside, leaf.grad)
 
 
 def test_inference_mode_and_no_grad():
