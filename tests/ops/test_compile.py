@@ -273,3 +273,36 @@ def test_export(strict):
     assert "accl_ext.segmentation_head" in program.graph_module.code
     for a, b in zip(program.module()(z, y, bounds), Step()(z, y, bounds), strict=True):
         assert torch.equal(a, b)
+
+
+EXPORTED = {
+    "accl_loss": lambda z, y, image: accl_ext.accl_loss(z),
+    "accl_discriminator_loss": lambda z, y, image: accl_ext.accl_discriminator_loss(z, image),
+    "partial_cross_entropy": lambda z, y, image: accl_ext.partial_cross_entropy(z, y),
+    "partial_overlap_loss": lambda z, y, image: accl_ext.partial_overlap_loss(z, y),
+    "size_penalty": lambda z, y, image: accl_ext.size_penalty(z, (2.0, 3.0)),
+    "segmentation_head": lambda z, y, image: tuple(accl_ext.segmentation_head(z, y, (2.0, 3.0))),
+    "gated_crf_loss": lambda z, y, image: accl_ext.gated_crf_loss(z.sigmoid(), image, radius=2),
+}
+
+
+@pytest.mark.parametrize("op", EXPORTED)
+def test_export_with_dynamic_shapes(op):
+    class Step(torch.nn.Module):
+        def forward(self, z, y, image):
+            return EXPORTED[op](z, y, image)
+
+    def arguments(batch, *spatial):
+        labels = make_labels(batch, 1, spatial)
+        return make_logits(batch, 1, spatial), labels, make_logits(batch, 1, spatial)
+
+    batch, height, width = (torch.export.Dim(name, min=2) for name in ("batch", "height", "width"))
+    channels, plain = {0: batch, 2: height, 3: width}, {0: batch, 1: height, 2: width}
+    dynamic = {"z": channels, "y": plain, "image": channels}
+    program = torch.export.export(Step(), arguments(3, 7, 9), dynamic_shapes=dynamic)
+    assert f"accl_ext.{op}" in program.graph_module.code
+    for shape in ((3, 7, 9), (2, 12, 6), (5, 6, 11)):
+        given = arguments(*shape)
+        got, wanted = (as_tuple(call(*given)) for call in (program.module(), Step()))
+        for a, b in zip(got, wanted, strict=True):
+            assert torch.equal(a, b)
