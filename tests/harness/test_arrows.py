@@ -20,6 +20,7 @@ ORDER = (
 """Each part uses only parts that stand before it."""
 COMMAND_LINE = ("options", "arguments", "commands", "cli")
 LATE = {
+    "monai",
     "monai.networks",
     "PIL",
     "tifffile",

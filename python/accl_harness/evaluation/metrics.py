@@ -21,13 +21,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from monai.metrics import (
-    compute_average_surface_distance,
-    compute_confusion_matrix_metric,
-    compute_dice,
-    compute_hausdorff_distance,
-    get_confusion_matrix,
-)
 from scipy.stats import bootstrap, spearmanr
 
 BOOTSTRAP_SAMPLES = 2000
@@ -74,8 +67,10 @@ def dice(prediction: np.ndarray, truth: np.ndarray) -> float:
         raise ValueError(
             f"prediction: wanted the truth's shape {np.shape(truth)}, got {np.shape(prediction)}"
         )
+    from monai import metrics as monai  # late: it takes seconds, and most commands score nothing
+
     pair = _one_hot(prediction, "prediction"), _one_hot(truth, "truth")
-    return float(compute_dice(*pair, ignore_empty=False))
+    return float(monai.compute_dice(*pair, ignore_empty=False))
 
 
 def score_image(
@@ -91,24 +86,28 @@ def score_image(
     Raises:
         ValueError: the shapes differ, or a mask holds another value than 0 and 1.
     """
+    from monai import metrics as monai
+
     dsc = dice(prediction, truth)
     pair = _one_hot(prediction, "prediction"), _one_hot(truth, "truth")
     predicted_pixels, true_pixels = (int(mask.sum()) for mask in pair)
-    confusion = get_confusion_matrix(*pair)
+    confusion = monai.get_confusion_matrix(*pair)
     hd95 = asd = None
     if predicted_pixels and true_pixels:
         steps = None if spacing is None else [float(step) for step in spacing]
         surfaces = {"include_background": True, "spacing": steps}
         with warnings.catch_warnings():  # MONAI 1.5 and 1.6 warn about a call of their own
             warnings.filterwarnings("ignore", "monai.metrics.utils get_mask_edges", FutureWarning)
-            hd95 = _defined(compute_hausdorff_distance(*pair, percentile=95, **surfaces))
-            asd = _defined(compute_average_surface_distance(*pair, symmetric=True, **surfaces))
+            hd95 = _defined(monai.compute_hausdorff_distance(*pair, percentile=95, **surfaces))
+            asd = _defined(
+                monai.compute_average_surface_distance(*pair, symmetric=True, **surfaces)
+            )
     return ImageScores(
         dsc=dsc,
         hd95=hd95,
         asd=asd,
-        precision=_defined(compute_confusion_matrix_metric("precision", confusion)),
-        recall=_defined(compute_confusion_matrix_metric("recall", confusion)),
+        precision=_defined(monai.compute_confusion_matrix_metric("precision", confusion)),
+        recall=_defined(monai.compute_confusion_matrix_metric("recall", confusion)),
         size_ratio=predicted_pixels / true_pixels if true_pixels else None,
         predicted_pixels=predicted_pixels,
         true_pixels=true_pixels,
