@@ -19,10 +19,11 @@ import sys
 import torch
 from accl_harness import cli
 from accl_harness.networks.patchgan import PatchGAN
+from accl_harness.terms.accl import ACCL
+from accl_harness.terms.size_prior import SizePrior
 from accl_harness.training import state
 from accl_harness.training.loop import Trainer
 from accl_harness.training.step import TrainingStep
-from accl_harness.training.terms import SizePrior
 from torch import nn
 from torch.nn import functional as F
 
@@ -83,11 +84,11 @@ def scales():
 
 
 def r1():
-    update, update_d = TrainingStep._update, TrainingStep._update_discriminator
+    update, update_d = TrainingStep.update, ACCL.update_discriminator
 
-    def keep_the_pair(self, batch, fake):
-        self.real = batch.images, self._noisy(batch.references)
-        return update_d(self, batch, fake)
+    def keep_the_pair(self, passed):
+        passed.step.real = passed.batch.images, self.noisy(passed.batch.references)
+        return update_d(self, passed)
 
     def with_penalty(self, network, optimizer, loss):
         if network is self.discriminator:
@@ -98,11 +99,11 @@ def r1():
             loss = loss + R1_WEIGHT / 2 * slope.square().flatten(1).sum(1).mean()
         update(self, network, optimizer, loss)
 
-    TrainingStep._update_discriminator, TrainingStep._update = keep_the_pair, with_penalty
+    ACCL.update_discriminator, TrainingStep.update = keep_the_pair, with_penalty
 
 
 def average():
-    update, row = TrainingStep._update, Trainer._row
+    update, row = TrainingStep.update, Trainer._row
 
     def and_average(self, network, optimizer, loss):
         update(self, network, optimizer, loss)
@@ -123,7 +124,7 @@ def average():
             self.state.generator.load_state_dict(self.step.average.state_dict())
         return row(self, rate)
 
-    TrainingStep._update, Trainer._row = and_average, of_the_average
+    TrainingStep.update, Trainer._row = and_average, of_the_average
 
 
 def wide_prior():

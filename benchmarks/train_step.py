@@ -25,9 +25,9 @@ import torch
 from accl_harness.bench import interleaved
 from accl_harness.config import make_config
 from accl_harness.data.dataset import Dataset
-from accl_harness.data.options import CRFOptions
 from accl_harness.networks import build_discriminator, build_generator
 from accl_harness.networks.blocks import DownConv, ScoreConv, UpConv
+from accl_harness.terms.gated_crf import CRFOptions
 from accl_harness.training.loop import Trainer
 from accl_harness.training.ops import load_ops
 from accl_harness.training.runtime import launch

@@ -7,10 +7,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from . import terms
 from .data.options import ImageMoves
 from .defaults import MethodDefaults
 from .errors import UserError
-from .methods import PAPER_BOUNDS
 from .option_groups import (
     GROUPS,
     DataOptions,
@@ -22,9 +22,7 @@ from .option_groups import (
     WeakLabelOptions,
     require,
 )
-
-MIN_ACCL_SIZE = 24
-"""The smallest size of which D makes a score: 24, 12, 6, 3, 2, 1."""
+from .terms.accl import ACCL
 
 
 @dataclass(frozen=True)
@@ -69,11 +67,8 @@ class TrainConfig(
         """
         for group in GROUPS:
             group.check(self)
-        if self.accl_weight > 0:
-            wanted = (
-                f"at least {MIN_ACCL_SIZE} with ACCL, whose discriminator halves it three times"
-            )
-            require(self.size >= MIN_ACCL_SIZE, self, "size", wanted)
+        for term in terms.TERMS:
+            term.check(self)
         folder, kind = self.references.folder, self.reference_kind
         if self.uses_references and folder and kind not in ("folder", "augmented", "auto"):
             raise UserError(
@@ -84,16 +79,11 @@ class TrainConfig(
         if isinstance(self.prior, tuple):
             one_each = f"one number or {self.foregrounds}, one for each foreground class"
             require(len(self.prior) == self.foregrounds, self, "prior", one_each)
-        if self.foregrounds > 1 and isinstance(self.bounds, str):
-            named = "training, none or two numbers with several classes, the paper's are of one"
-            require(not self.bounds.startswith("paper"), self, "bounds", named)
         if self.has_second_stage and self.table_row.data_term != "weak":
             raise UserError(
                 "second_stage: wanted a method that leaves pixels unlabelled, got "
                 f"{self.method}, whose labels are whole masks already"
             )
-        if self.penalty_weight > 0 and self.bounds == "none":
-            raise UserError(f"method {self.method} needs size bounds, got bounds: none")
         _refuse_nan(dataclasses.asdict(self))
 
 
@@ -157,15 +147,7 @@ def make_config(preset: str | None = None, **options: Any) -> TrainConfig:
     return TrainConfig(**{"preset": preset, **PRESETS[preset], **options})
 
 
-_OF_ACCL = (
-    "references",
-    "alpha_scale",
-    "conditional",
-    "soften",
-    "d_noise",
-    "criterion",
-    "discriminator_scale",
-)
+_OF_ACCL = ("references", *(f.name for f in dataclasses.fields(ACCL.options) if f.name != "alpha"))
 _OF_UNET = ("depth", "dropout", "pad", "test_norm")
 
 
@@ -214,26 +196,6 @@ def changed_options(earlier: TrainConfig, config: TrainConfig) -> dict[str, tupl
         for name, (then, now) in pairs.items()
         if then != now and repr(then) != repr(now)
     }
-
-
-def size_bounds(config: TrainConfig, sizes: list[int]) -> tuple[float, float] | None:
-    """Bounds a, b in pixels at the working size.
-
-    Args:
-        config: its ``bounds`` say which.
-        sizes: foreground pixels of each training mask at the working size; empty masks do not
-            count (they would make every lower bound 0).
-    """
-    if not isinstance(config.bounds, str):
-        return (float(config.bounds[0]), float(config.bounds[1]))
-    if config.bounds == "none":
-        return None
-    if config.bounds == "training":
-        present = [size for size in sizes if size > 0]
-        return (0.9 * min(present), 1.1 * max(present)) if present else None
-    scale = (config.size / 256) ** 2
-    lower, upper = PAPER_BOUNDS[config.bounds]
-    return (lower * scale, upper * scale)
 
 
 def _refuse_nan(options: dict[str, Any], prefix: str = "") -> None:

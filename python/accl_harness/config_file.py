@@ -10,7 +10,6 @@ import yaml
 
 from .config import TrainConfig
 from .data.options import (
-    CRFOptions,
     ImageMoves,
     MaskBankOptions,
     ReferenceOptions,
@@ -18,6 +17,7 @@ from .data.options import (
 )
 from .errors import Damaged, UserError
 from .storage import write_text
+from .terms.gated_crf import CRFOptions
 
 EARLIER_NAMES = {
     "augment": "image_moves",

@@ -40,13 +40,12 @@ Labels = Literal["weak", "weak_or_background", "full", "grown"]
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the table.
+    """One row of the table; what a term weighs with a method stands in the term's file.
 
     Attributes:
         data_term: the labels of the cross-entropy: ``weak`` (unlabelled pixels ignored),
             ``weak_or_background`` (unlabelled pixels count as background), ``full`` masks, or masks
             ``grown`` from the weak labels.
-        size: whether the size penalty is on by default (weight 0.01).
         accl: whether the adversarial term is on by default.
         reference_kind: what D sees as real where ACCL is on, unless the config says otherwise.
         folder_kind: the same where a folder of masks is named.
@@ -54,10 +53,6 @@ class Method:
         alpha_of_classes: the same with more than two classes, where it is another one: labels of
             every class, the background too, say more than labels of one object, and masks of
             others should say less.
-        class_balance: whether object and background count alike in the data term by default,
-            however many pixels of each are labelled; not the default with more than two classes.
-        crf: whether the gated CRF is on by default.
-        size_prior, size_balance, consistency: default weights of these three.
         second_stage: whether a second network learns masks that the first one found, by default.
         conditional: whether D sees the image beside the mask by default.
         soften, noise: default standard deviations of the Gaussian blur of the reference masks, in
@@ -67,17 +62,11 @@ class Method:
     """
 
     data_term: Labels
-    size: bool = False
     accl: bool = False
     reference_kind: str = "unpaired"
     folder_kind: str = "folder"
     alpha: float = 1e-2
     alpha_of_classes: float | None = None
-    class_balance: bool = False
-    crf: bool = False
-    size_prior: float = 0.0
-    size_balance: float = 0.0
-    consistency: float = 0.0
     second_stage: bool = False
     conditional: bool = True
     soften: float = 0.0
@@ -89,23 +78,18 @@ class Method:
 METHODS: dict[str, Method] = {
     "weak_ce": Method("weak_or_background"),
     "partial_ce": Method("weak"),
-    "sccl": Method("weak", size=True),
+    "sccl": Method("weak"),
     "partial_accl": Method("weak", accl=True, reference_kind="own_weak", alpha=1e-3),
     "unpaired_accl": Method("weak", accl=True),
     "paired_accl": Method("weak", accl=True, reference_kind="paired"),
     "fs_ce": Method("full"),
-    "sccl_crf": Method("weak", size=True, class_balance=True, crf=True, in_paper=False),
+    "sccl_crf": Method("weak", in_paper=False),
     "accl_crf": Method(
         "weak",
         accl=True,
         folder_kind="auto",
         alpha=0.3,
         alpha_of_classes=0.05,
-        class_balance=True,
-        crf=True,
-        size_prior=0.1,
-        size_balance=3.0,
-        consistency=1.0,
         conditional=False,
         soften=1.0,
         noise=0.2,

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
+from . import terms
 from .data.options import (
-    CRFOptions,
     ImageMoves,
     ReferenceOptions,
     Slices,
@@ -35,9 +35,7 @@ MethodName = Literal[
     "accl_crf",
     "walker",
 ]
-CriterionName = Literal["lsgan", "vanilla", "hinge"]
 PresetName = Literal["small", "paper", "demo", "scribble"]
-BoundsName = Literal["training", "none", "paper_disc", "paper_cup", "paper_lv", "paper_pupil"]
 
 
 def _moves_by_default() -> ImageMoves:
@@ -172,63 +170,22 @@ class OptimisationOptions:
 
 
 @dataclass(frozen=True)
-class ObjectiveOptions:
-    """Objective."""
+class MethodOption:
+    """Method."""
 
     method: MethodName = "accl_crf"
     """A method of the paper's Table 1 is trained, or sccl_crf or accl_crf, which look at the image
     as well, or walker: full supervision on masks grown from the marks. Preset paper:
     unpaired_accl."""
-    alpha: float | None = None
-    """ACCL has this weight, 0 for off; default: the method's (1e-3 partial, 1e-2 unpaired and
-    paired, 0.3 accl_crf, with more than two classes 0.05)."""
-    alpha_scale: float = 1.0
-    """The default weights of ACCL of the paper's methods, and the paper's own, are multiplied by
-    this factor; a weight that is given stays as it is."""
-    size_weight: float | None = None
-    """The size penalty has this weight, 0 for off; default: 0.01 for sccl, else 0."""
-    bounds: BoundsName | tuple[float, float] = "training"
-    """The size penalty holds sizes between these bounds a, b in pixels at the working size;
-    training: 0.9 min and 1.1 max of the sizes of the training masks; paper_*: the paper's, scaled
-    from 256 x 256. [10, .inf] leaves the upper side free."""
-    size_prior: float | None = None
-    """The soft size prior, which draws each image's size to the reference masks' (mean and
-    deviation of their logarithm), has this weight, 0 for off; default: 0.1 for accl_crf, else 0."""
-    size_balance: float | None = None
-    """The term that holds the mean size over the training images at the reference masks' has this
-    weight, 0 for off; default: 3 for accl_crf, else 0."""
-    consistency: float | None = None
-    """The prediction for a second view of each image, scaled and shifted, is held to the first
-    one's, moved alike, with this weight, 0 for off; a step then takes half as long again. Default:
-    1 for accl_crf, else 0."""
     second_stage: bool | None = None
     """A second network learns, by full supervision with as many epochs and the same moves, masks of
     the training images on which the first one and a random walker agree; scores and predictions
     are the second's, those of the first stand beside them in first_stage/. Default: false."""
-    class_balance: bool | None = None
-    """Each class that a batch labels counts alike in the cross-entropy, however many of its pixels
-    are labelled: a few marks of the object are not drowned by many of the background. Default: true
-    for sccl_crf and accl_crf of one object, else false."""
-    conditional: bool | None = None
-    """The discriminator sees the image beside the mask. With masks of other images that can teach
-    it that what follows the image's edges is no reference mask; then try false. Default: false for
-    accl_crf, else true."""
-    soften: float | None = None
-    """The reference masks are blurred by a Gaussian of this standard deviation in pixels before the
-    discriminator sees them, because it tells hard masks from probabilities at once; default: 1 for
-    accl_crf, else 0."""
-    d_noise: float | None = None
-    """All masks that the discriminator sees get Gaussian noise of this standard deviation; default:
-    0.2 for accl_crf, else 0."""
-    criterion: CriterionName = "lsgan"
-    """The adversarial losses of both networks have this form."""
-    discriminator_scale: float = 1.0
-    """The discriminator's loss is multiplied by this factor; pix2pix has 0.5."""
-    entropy: float = 0.0
-    """The mean entropy of the prediction over the unlabelled pixels has this weight, 0 for off: it
-    wants the network sure of itself where no label says anything."""
-    crf: CRFOptions = field(default_factory=CRFOptions)
-    """Objective: gated CRF; --crf W is short for --crf.weight W."""
+
+
+@dataclass(frozen=True)
+class ObjectiveOptions(*(term.options for term in reversed(terms.TERMS)), MethodOption):
+    """Objective."""
 
     def check(self) -> None:
         """Refuse values that no objective has.
@@ -238,14 +195,12 @@ class ObjectiveOptions:
         """
         if self.method not in METHODS:
             raise UserError(f"method must be one of {', '.join(METHODS)}, got '{self.method}'")
-        weights = ("alpha", "alpha_scale", "size_weight", "size_prior", "size_balance")
-        for name in (*weights, "consistency", "soften", "d_noise"):
-            value = getattr(self, name)
-            require(value is None or 0 <= value < math.inf, self, name, "0 or more")
-        if not isinstance(self.bounds, str) and self.bounds[0] > self.bounds[1]:
-            raise UserError(f"bounds must be a lower and an upper size, got {list(self.bounds)}")
-        require(0 <= self.entropy < math.inf, self, "entropy", "0 or more")
-        self.crf.check()
+        for term in terms.TERMS:
+            term.options.check(self)
+
+
+# A parser of the command line looks names up in this module, and the terms' stand in theirs.
+ObjectiveOptions.__init__.__annotations__.update(get_type_hints(ObjectiveOptions))
 
 
 @dataclass(frozen=True)

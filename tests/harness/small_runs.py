@@ -9,6 +9,8 @@ from accl_harness.config import TrainConfig, make_config
 from accl_harness.data.dataset import Dataset
 from accl_harness.data.options import ImageMoves
 from accl_harness.run import Run
+from accl_harness.terms import Term
+from accl_harness.terms.term import Material
 from accl_harness.training.loop import Trainer
 from accl_harness.training.ops import load_ops
 from accl_harness.training.runtime import launch
@@ -52,6 +54,18 @@ def small_trainer(data: Dataset | None = None, **options) -> Trainer:
     """A trainer of small data, which no run folder belongs to."""
     config = small_config(**options)
     return Trainer(config, data or small_dataset(), None, load_ops("reference"), launch(config))
+
+
+def measure(term: type[Term], masks=None, images=None, **options) -> Term:
+    """A term of a small training with what it measures on these masks and images."""
+    material = Material(images, masks, load_ops("reference"))
+    return term.measure(small_config(**options), material)
+
+
+def sums_by_name(step) -> dict[str, float]:
+    """The sums of a step of one object class."""
+    names = (*step.columns, "predicted", "truth", "dsc")
+    return dict(zip(names, step.sums.tolist(), strict=True))
 
 
 def phantom_folder(root: Path) -> Path:

@@ -12,7 +12,7 @@ import accl_harness
 ROOT = Path(accl_harness.__file__).parent
 ORDER = (
     *("errors", "versions", "plotting", "storage", "classes", "methods", "data"),
-    "annotations",
+    *("annotations", "terms"),
     *("defaults", "option_groups", "config", "config_file", "networks"),
     *("run", "training", "evaluation", "report", "experiments", "marking"),
     *("info", "bench", "verify", "options", "arguments", "commands", "cli", "__main__"),

@@ -306,7 +306,7 @@ def test_the_short_form_of_the_crfs_weight(words):
 
     parser = parser_of("train", words)
     config = config_of(parser.instantiate(parser.parse_args(_normalised(words, set()))))
-    assert config.crf_weight == 0.3
+    assert config.weight("crf") == 0.3
 
 
 def test_marks_and_three_painted_masks_are_all_that_a_training_needs(folder, data, capsys):

@@ -9,12 +9,13 @@ from accl_harness.config import (
     TrainConfig,
     make_config,
     refuse_idle_options,
-    size_bounds,
 )
 from accl_harness.config_file import load_config, save_config
 from accl_harness.data.options import MaskBankOptions, ReferenceOptions, WeakOptions
 from accl_harness.errors import UserError
 from accl_harness.networks.patchgan import PatchGAN
+from accl_harness.terms.data_term import DataTerm
+from accl_harness.terms.size_penalty import size_bounds
 from small_runs import small_config
 
 
@@ -172,4 +173,4 @@ def test_missing_or_foreign_yaml_is_refused(tmp_path):
 )
 def test_which_methods_balance_object_and_background(method, classes, given, wanted):
     config = make_config("small", method=method, classes=classes, class_balance=given)
-    assert config.balances_classes is wanted
+    assert DataTerm.balances_classes(config) is wanted

@@ -4,7 +4,7 @@ import pytest
 import torch
 from accl_harness.errors import UserError
 from accl_harness.methods import METHODS
-from accl_harness.training.batches import data_term_labels
+from accl_harness.terms.data_term import data_term_labels
 from small_runs import small_config
 
 TABLE = {
@@ -26,12 +26,20 @@ def test_all_seven_are_there_in_the_order_of_the_table():
 
 def test_two_go_beyond_the_table():
     sccl, accl = (small_config(method=method) for method in ("sccl_crf", "accl_crf"))
-    assert (sccl.accl_weight, sccl.penalty_weight, sccl.prior_weight) == (0, 0.01, 0)
-    assert (accl.accl_weight, accl.penalty_weight, accl.prior_weight) == (0.3, 0, 0.1)
-    assert (accl.balance_weight, sccl.balance_weight) == (3.0, 0)
+    assert (sccl.accl_weight, sccl.weight("size_penalty"), sccl.weight("size_prior")) == (
+        0,
+        0.01,
+        0,
+    )
+    assert (accl.accl_weight, accl.weight("size_penalty"), accl.weight("size_prior")) == (
+        0.3,
+        0,
+        0.1,
+    )
+    assert (accl.weight("size_balance"), sccl.weight("size_balance")) == (3.0, 0)
     assert (accl.softening, accl.noise, accl.sees_image) == (1.0, 0.2, False)
     assert accl.reference_kind == "unpaired"
-    assert sccl.crf_weight is None is accl.crf_weight
+    assert sccl.weight("crf") is None is accl.weight("crf")
     assert accl.replace(alpha_scale=20.0).accl_weight == 0.3
 
 
@@ -57,17 +65,17 @@ def test_terms(method):
     data_term, alpha, size_weight, kind = TABLE[method]
     assert METHODS[method].data_term == data_term
     assert config.accl_weight == alpha
-    assert config.penalty_weight == size_weight
+    assert config.weight("size_penalty") == size_weight
     if kind is not None:
         assert config.reference_kind == kind
 
 
 def test_all_terms_can_be_on_together():
     config = small_config(method="sccl", alpha=0.05)
-    assert (config.accl_weight, config.penalty_weight) == (0.05, 0.01)
+    assert (config.accl_weight, config.weight("size_penalty")) == (0.05, 0.01)
     assert config.reference_kind == "unpaired"
     config = small_config(method="unpaired_accl", size_weight=0.01)
-    assert (config.accl_weight, config.penalty_weight) == (0.01, 0.01)
+    assert (config.accl_weight, config.weight("size_penalty")) == (0.01, 0.01)
 
 
 def test_labels_of_the_data_terms():

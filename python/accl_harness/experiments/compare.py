@@ -168,11 +168,12 @@ def _refuse_unused(base: TrainConfig, methods: Sequence[str]) -> None:
     """An option that none of the methods would take is a mistake, not a default."""
     references = None if base.references == ReferenceOptions() else base.references
     adversarial = [name for name, row in METHODS.items() if row.accl]
-    beyond = [name for name, row in METHODS.items() if row.crf]
+    beyond = [name for name in METHODS if _is_beyond(name)]
+    sized = [name for name in METHODS if TrainConfig(method=name).weight("size_penalty")]
     extra = {name: _set(base, name) for name in _BEYOND}
     for option, value, takers in (
         ("--alpha", base.alpha, adversarial),
-        ("--size-weight", base.size_weight, [name for name, row in METHODS.items() if row.size]),
+        ("--size-weight", base.size_weight, sized),
         ("--references", references, [name for name in METHODS if _other_masks(name)]),
         *((f"--{name.replace('_', '-')}", value, beyond) for name, value in extra.items()),
     ):
@@ -183,10 +184,15 @@ def _refuse_unused(base: TrainConfig, methods: Sequence[str]) -> None:
             )
 
 
+def _is_beyond(method: str) -> bool:
+    """Whether a method has the terms that the paper's methods do not have."""
+    return TrainConfig(method=method).weight("crf") != 0
+
+
 def _other_masks(method: str) -> bool:
     """Whether a method's reference masks are those of other images, which options may replace."""
     row = METHODS[method]
-    asks = row.accl or row.crf or row.data_term == "grown"
+    asks = row.accl or _is_beyond(method) or row.data_term == "grown"
     return asks and row.reference_kind == "unpaired"
 
 
@@ -206,13 +212,13 @@ def _set(config: TrainConfig, name: str) -> object:
 
 def _for_method(base: TrainConfig, method: str, paper_settings: str | None) -> TrainConfig:
     row = METHODS[method]
-    plain = TrainConfig()
+    plain = TrainConfig(method=method)
     config = base.replace(
         method=method,
         alpha=base.alpha if row.accl else None,
-        size_weight=base.size_weight if row.size else None,
+        size_weight=base.size_weight if plain.weight("size_penalty") else None,
         references=_references(base, method),
-        **({name: getattr(plain, name) for name in _BEYOND} if not row.crf else {}),
+        **({name: getattr(plain, name) for name in _BEYOND} if not _is_beyond(method) else {}),
     )
     if paper_settings is None:
         return config

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from ..data.class_names import class_title
+from ..terms import TERMS
 from .figures import LITERAL, METHOD_COLOURS, save, style
 from .overlays import class_colour, class_handles
 
@@ -21,16 +22,7 @@ CURVES = (
     ("dsc", "DSC", "linear"),
     ("size_ratio", "size ratio (1: right size)", "log"),
     ("loss_g", "loss of G", "log"),
-    ("partial_ce", "data term", "log"),
-    ("size_penalty", "size penalty", "symlog"),
-    ("accl", "ACCL, eq. (5)", "linear"),
-    ("loss_d", "loss of D, eq. (6)", "linear"),
-    ("d_real", "D(real) full, D(fake) dashed", "linear"),
-    ("size_prior", "size prior", "linear"),
-    ("size_balance", "size balance", "symlog"),
-    ("crf", "gated CRF", "log"),
-    ("entropy", "entropy", "linear"),
-    ("consistency", "consistency of two views", "log"),
+    *(curve for term in TERMS for curve in term.curves),
 )
 OF_CLASS = (("dsc_", "DSC", "linear"), ("size_ratio_", "size ratio", "log"))
 """Of each of several classes, whose index ends the column's name."""

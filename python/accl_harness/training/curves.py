@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,25 +12,21 @@ from typing import Any
 from ..config import TrainConfig
 from ..errors import HarnessWarning
 from ..run import Run
+from ..terms import TERMS, Term, terms_of
 from ..versions import is_installed
 
+
+def _columns(terms: Iterable[type[Term]]) -> tuple[str, ...]:
+    return tuple(name for term in terms for name in (term.name, *term.others))
+
+
 COLUMNS = (
-    "epoch",
-    "seconds",
-    "lr",
-    "loss_g",
-    "partial_ce",
-    "size_penalty",
-    "accl",
-    "loss_d",
-    "d_real",
-    "d_fake",
-    "size_prior",
-    "size_balance",
-    "crf",
-    "size_ratio",
-    "dsc",
+    *("epoch", "seconds", "lr", "loss_g"),
+    *_columns(term for term in TERMS if term.always),
+    *("size_ratio", "dsc"),
 )
+LOSSES = ("loss_g", *_columns(TERMS))
+"""Of a row, None where a term is off."""
 Row = dict[str, float | int | None]
 
 
@@ -38,8 +34,7 @@ def columns_of(config: TrainConfig) -> tuple[str, ...]:
     """The columns of a run's metrics.csv: with several classes also each one's."""
     kinds = range(1, config.foregrounds + 1) if config.classes is not None else ()
     each = [f"{name}_{kind}" for name in ("size_ratio", "dsc") for kind in kinds]
-    terms = {"entropy": config.entropy, "consistency": config.consistency_weight}
-    return (*COLUMNS, *(name for name, weight in terms.items() if weight), *each)
+    return (*COLUMNS, *_columns(term for term in terms_of(config) if not term.always), *each)
 
 
 class Curves:

@@ -7,7 +7,8 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
-from .step import Batch, Record, TrainingStep
+from ..terms import Batch
+from .step import Record, TrainingStep
 
 WARM_UP = 3
 """Full batches before the recording: optimisers make their state, libraries choose kernels."""
@@ -35,6 +36,11 @@ class GraphedStep:
         self.stream = torch.cuda.Stream()
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the losses in ``sums``."""
+        return self.step.columns
+
+    @property
     def sums(self) -> Tensor:
         """The statistics' sums, see :class:`TrainingStep`."""
         return self.step.sums
@@ -57,8 +63,7 @@ class GraphedStep:
     def _replay(self, batch: Batch) -> None:
         _copy(batch, self.static)
         self.graph.replay()
-        losses, overlaps, shares = self.record
-        self.step.records.append(Record(losses.clone(), overlaps.clone(), shares))
+        self.step.records.append(Record(*(values.clone() for values in self.record)))
 
     def _eager(self, batch: Batch) -> None:
         # On the stream of the recording, so that the caching allocator and cuDNN meet it there.

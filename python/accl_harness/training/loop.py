@@ -7,34 +7,25 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import nn
 
 from ..classes import by_class
 from ..config import TrainConfig
 from ..data.dataset import Dataset
 from ..data.grow import with_grown_labels
 from ..errors import UserError
+from ..terms import TERMS, terms_of
+from ..terms.size_penalty import class_bounds
+from ..terms.term import Material
 from .batches import TrainingData, stream_seed
-from .curves import Row, Watch
+from .curves import LOSSES, Row, Watch
 from .graph import GraphedStep
 from .inference import TrainedRun
-from .rules import (
-    class_bounds,
-    gated_crf,
-    mean_sizes,
-    measured,
-    needed,
-    reference_bank,
-    size_balance,
-    size_prior,
-    terms_in_numbers,
-    whole_objects,
-)
+from .measures import measured, needed, priors_and_shift, reference_bank, whole_objects
 from .runtime import gradient_sum, loss_scaler, total
 from .schedule import learning_rate
 from .state import TrainingState
-from .step import LOSSES, Objective, TrainingStep
-from .terms import Consistency
+from .step import TrainingStep
 from .validation import score_columns, validate
 
 
@@ -58,7 +49,7 @@ class Trainer:
         if config.table_row.data_term == "grown":
             train = with_grown_labels(train, masks)
         self._bounds = class_bounds(config, train.masks)
-        if config.penalty_weight > 0 and not any(self._bounds):
+        if config.weight("size_penalty") > 0 and not any(self._bounds):
             raise UserError(
                 "the size penalty needs bounds, but no training mask has an object; give them with "
                 "--bounds '[a, b]', in pixels at the working size"
@@ -70,54 +61,37 @@ class Trainer:
             fabric.device,
             fabric.global_rank,
             fabric.world_size,
-            self._bounds if config.penalty_weight > 0 else None,
+            self._bounds if config.weight("size_penalty") > 0 else None,
         )
         unlabelled = int(self.data.labelled.sum()) == 0
         self.data_warnings = ["no pixel is labelled: the data term is 0"] if unlabelled else []
         scaler = loss_scaler(config, fabric)
         self.state = TrainingState.build(config, fabric.device, scaler)
-        objective = self._objective(train, masks, ops)
-        self.state.size_balance = objective.size_balance
-        self.measured = terms_in_numbers(config, objective)
+        material = Material(train.images, masks, ops)
+        terms = [term.measure(config, material) for term in terms_of(config)]
+        self.state.terms = {
+            term.name: term.to(fabric.device) for term in terms if isinstance(term, nn.Module)
+        }
+        self.measured = {
+            **priors_and_shift(config),
+            **{term.fact: None for term in TERMS if term.fact is not None},
+            **{term.fact: term.told(config) for term in terms if term.fact is not None},
+        }
         step = TrainingStep(
             self.state.generator,
             self.state.discriminator,
             (self.state.optimizer_g, self.state.optimizer_d),
-            objective,
+            terms,
+            config.foregrounds,
             ops,
             fabric.autocast,
             scaler,
             gradient_sum(fabric),
             total(fabric),
+            fabric.world_size,
         )
         full = min(config.batch_size, len(self.data))
         self.step = GraphedStep(step, full) if config.cuda_graph else step
-
-    def _objective(self, train: Dataset, masks: Tensor | None, ops: Any) -> Objective:
-        config, prior, balance, crf, views = self.config, None, None, None, None
-        kinds = config.foregrounds
-        if config.prior_weight > 0:
-            prior = size_prior(config.prior_weight, masks, kinds)
-        if config.balance_weight > 0:
-            balance = size_balance(config.balance_weight, masks, len(self.data), kinds)
-            balance.to(self.fabric.device)
-        if config.crf_weight != 0:
-            crf = gated_crf(config, train.images, masks, ops)
-        if config.consistency_weight > 0:
-            views = Consistency(config.consistency_weight, tuple(mean_sizes(masks, kinds)))
-        return Objective(
-            size_weight=config.penalty_weight,
-            accl_weight=config.accl_weight,
-            foregrounds=kinds,
-            criterion=config.criterion,
-            discriminator_scale=config.discriminator_scale,
-            noise=config.noise,
-            size_prior=prior,
-            size_balance=balance,
-            crf=crf,
-            entropy_weight=config.entropy,
-            consistency=views,
-        )
 
     def train_epoch(self, after_step: Callable[[], None]) -> Row:
         """One pass over the training set; returns the epoch's row of metrics.csv."""
@@ -145,19 +119,9 @@ class Trainer:
         config = self.config
         sums = self.fabric.all_reduce(self.step.sums, reduce_op="sum")
         steps = max(self.data.steps, 1)
-        losses, counts = sums[: len(LOSSES)], sums[len(LOSSES) :].view(3, -1)
-        row = {name: value / steps for name, value in zip(LOSSES, losses.tolist(), strict=True)}
-        if self.state.discriminator is None:
-            row |= dict.fromkeys(("accl", "loss_d", "d_real", "d_fake"))
-        off = {
-            "size_penalty": config.penalty_weight == 0,
-            "size_prior": config.prior_weight == 0,
-            "size_balance": config.balance_weight == 0,
-            "crf": config.crf_weight == 0,
-            "entropy": config.entropy == 0,
-            "consistency": config.consistency_weight == 0,
-        }
-        row |= {name: None for name, is_off in off.items() if is_off}
+        names = self.step.columns
+        losses, counts = sums[: len(names)] / steps, sums[len(names) :].view(3, -1)
+        row = dict.fromkeys(LOSSES) | dict(zip(names, losses.tolist(), strict=True))
         if self.validation is not None:
             predicted, truth, dsc = validate(
                 TrainedRun(config, self.state.generator, self.fabric.device, self.epoch),
@@ -194,7 +158,7 @@ class Trainer:
             config.epochs,
             issued,
             accl=config.accl_weight > 0,
-            size=config.penalty_weight > 0,
+            size=config.weight("size_penalty") > 0,
             classes=config.classes,
         )
 

@@ -17,12 +17,13 @@ from torch import Tensor
 from ..config import TrainConfig
 from ..data.dataset import Dataset
 from ..data.grow import grow_maps, needs_sizes
-from ..data.options import UNLABELLED, CRFOptions
+from ..data.options import UNLABELLED
 from ..data.topology import FULL
 from ..errors import UserError
+from ..terms import TERMS
 from .inference import TrainedRun, predict_probabilities
 from .loop import Trainer
-from .rules import reference_bank, whole_objects
+from .measures import reference_bank, whole_objects
 
 THRESHOLD = 0.4
 """A pixel is an object's where the mean probability exceeds this."""
@@ -34,9 +35,8 @@ def second_config(config: TrainConfig) -> TrainConfig:
 
     Its labels are masks, so that partial cross-entropy is full supervision.
     """
-    off: dict[str, Any] = dict.fromkeys(("alpha", "size_weight", "size_prior", "size_balance"))
-    off |= dict.fromkeys(("consistency", "class_balance"))
-    return config.replace(method="partial_ce", entropy=0.0, crf=CRFOptions(), init=None, **off)
+    off = {name: value for term in TERMS for name, value in term.off().items()}
+    return config.replace(method="partial_ce", class_balance=None, init=None, **off)
 
 
 def second_labels(first: TrainedRun, train: Dataset, painted: Tensor | None) -> Tensor:

@@ -19,6 +19,7 @@ from ..errors import UserError
 from ..networks import build_generator
 from ..run import Run
 from ..storage import disk_errors
+from ..terms.data_term import DataTerm
 from .curves import Curves, Row, columns_of
 from .inference import FACTS, TrainedRun
 from .initial import start_from
@@ -232,7 +233,7 @@ def _with_painted(config: TrainConfig, train: Dataset) -> tuple[Dataset, list[st
     """Painted masks as labels, where a person marked the images and these can outweigh nothing."""
     weak = train.folder / "weak"
     folder = Path(config.references.folder or train.folder / "references")
-    balanced = config.balances_classes or config.table_row.data_term == "grown"
+    balanced = DataTerm.balances_classes(config) or config.table_row.data_term == "grown"
     by_hand = config.weak.strategy in ("auto", "scribble") and weak.is_dir()
     if not (config.uses_references and balanced and by_hand and folder.exists()):
         return train, []

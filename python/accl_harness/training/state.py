@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -26,7 +26,8 @@ class TrainingState:
     optimizer_g: torch.optim.Optimizer
     optimizer_d: torch.optim.Optimizer | None
     scaler: torch.amp.GradScaler
-    size_balance: nn.Module | None = None
+    terms: dict[str, nn.Module] = field(default_factory=dict)
+    """Those with a state of their own, by name."""
 
     @classmethod
     def build(
@@ -72,7 +73,7 @@ class TrainingState:
             "optimizer_g": self.optimizer_g,
             "optimizer_d": self.optimizer_d,
             "scaler": self.scaler,
-            "size_balance": self.size_balance,
+            **self.terms,
         }
         return {name: part for name, part in parts.items() if part is not None}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from accl_harness.config import make_config
-from accl_harness.data.options import CRFOptions, ReferenceOptions, WeakOptions
+from accl_harness.data.options import ReferenceOptions, WeakOptions
 from accl_harness.data.phantom import write_phantom
 from accl_harness.errors import CheckFailed, UserError
 from accl_harness.experiments import compare as module
@@ -21,6 +21,7 @@ from accl_harness.methods import METHODS
 from accl_harness.report.document import _taken_for_real, _weak_labels, protocol_notes
 from accl_harness.report.table import build_table, main_sheet, number, seed_sheet
 from accl_harness.run import Run
+from accl_harness.terms.gated_crf import CRFOptions
 from tiny_experiments import TINY, tiny, tiny_set
 
 
@@ -213,7 +214,7 @@ def test_plan_gives_each_method_its_own_options(data, tmp_path):
     assert list(configs) == [name for name in METHODS if name != "walker"]
     accl = {method for method, config in configs.items() if config.accl_weight > 0}
     assert accl == {"partial_accl", "unpaired_accl", "paired_accl", "accl_crf"}
-    assert {m for m, c in configs.items() if c.penalty_weight > 0} == {"sccl", "sccl_crf"}
+    assert {m for m, c in configs.items() if c.weight("size_penalty") > 0} == {"sccl", "sccl_crf"}
     assert configs["paired_accl"].alpha == 0.5
     assert configs["sccl"].size_weight == 0.25
     assert {config.seed for config in configs.values()} == {4}
@@ -225,7 +226,9 @@ def test_terms_beyond_the_paper_are_kept_from_its_methods(data, tmp_path):
     base = tiny(data, tmp_path, **options)
     for config in plan(base, None, [0]):
         beyond = config.method in ("sccl_crf", "accl_crf")
-        assert (config.crf_weight, config.prior_weight) == ((0.5, 0.3) if beyond else (0, 0))
+        assert (config.weight("crf"), config.weight("size_prior")) == (
+            (0.5, 0.3) if beyond else (0, 0)
+        )
         assert (config.softening, config.noise) == ((2.0, 0.1) if beyond else (0, 0))
     with pytest.raises(UserError, match="--crf: counts for sccl_crf, accl_crf alone"):
         plan(base, ["sccl", "fs_ce"], [0])

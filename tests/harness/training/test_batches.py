@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 from accl_harness.data.options import ImageMoves
-from accl_harness.training.batches import TrainingData, balancing_weights
+from accl_harness.terms.data_term import DataTerm, balancing_weights
+from accl_harness.training.batches import TrainingData
 from small_runs import small_config, small_dataset
 
 import accl_ext
@@ -24,21 +25,18 @@ def test_an_epoch_shows_every_image_once_in_an_order_of_its_own():
     assert batches.steps == 3
 
 
-def test_shares_of_two_processes_add_up():
+def test_parts_of_two_processes_make_up_the_batch():
     config = small_config(batch_size=3, method="partial_ce")
     data = small_dataset(4)
-    data.weak_labels[1] = 255
     parts = [TrainingData(config, data, None, "cpu", rank, 2) for rank in (0, 1)]
     assert parts[0].steps == 1
     for first, second in zip(parts[0].epoch(1), parts[1].epoch(1), strict=True):
         assert len(first.images) + len(second.images) == 3
-        assert first.image_share + second.image_share == pytest.approx(1)
-        assert first.label_share + second.label_share == pytest.approx(1)
 
 
 def test_balanced_classes_count_alike():
     """3 background pixels and 1 of the object: (0.25 + 0.25) / 2 of what each costs, by hand."""
-    weights = balancing_weights(torch.tensor([[2.0, 1.0], [1.0, 0.0]]))
+    weights = balancing_weights(torch.tensor([3.0, 1.0]))
     assert weights.tolist() == pytest.approx([4 / (2 * 3), 4 / (2 * 1)])
     logits = torch.tensor([[[[1.0, 2.0]]], [[[-1.0, 3.0]]]])
     labels = torch.tensor([[[0, 1]], [[0, 0]]], dtype=torch.uint8)
@@ -49,9 +47,9 @@ def test_balanced_classes_count_alike():
 
 
 def test_a_class_alone_has_weight_1_and_nothing_labelled_none():
-    assert balancing_weights(torch.tensor([[0.0, 7.0]])).tolist() == [0, 1]
-    assert balancing_weights(torch.tensor([[5.0, 0.0, 0.0]])).tolist() == [1, 0, 0]
-    assert balancing_weights(torch.zeros(2, 3)).tolist() == [0, 0, 0]
+    assert balancing_weights(torch.tensor([0.0, 7.0])).tolist() == [0, 1]
+    assert balancing_weights(torch.tensor([5.0, 0.0, 0.0])).tolist() == [1, 0, 0]
+    assert balancing_weights(torch.zeros(3)).tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("moves", [ImageMoves(), ImageMoves(shift=0.25)], ids=["still", "moved"])
@@ -66,10 +64,15 @@ def test_two_processes_weigh_the_classes_of_the_global_batch(moves):
 
     def loss(batch):
         z = logits.expand(len(batch.labels), -1, -1, -1)
-        options = {"weight": batch.class_weight}
+        options = term.head_options(batch, total)
         return accl_ext.reference.partial_cross_entropy(z, batch.labels, **options).item()
 
-    for part in parts:
-        assert part.class_weight.tolist() == whole.class_weight.tolist()
-    assert len(set(whole.class_weight.tolist())) == 2
-    assert sum(loss(part) * part.label_share for part in parts) == pytest.approx(loss(whole))
+    term = DataTerm(classes=2, balances=True)
+    own = [term.counts(part) for part in parts]
+    total = sum(own)
+    assert total.tolist() == term.counts(whole).tolist()
+    assert len(set(term.head_options(whole, None)["weight"].tolist())) == 2
+    shares = [term.share_of(counts, total).item() for counts in own]
+    assert sum(shares) == pytest.approx(1)
+    both = sum(loss(part) * share for part, share in zip(parts, shares, strict=True))
+    assert both == pytest.approx(loss(whole))

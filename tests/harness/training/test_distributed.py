@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from accl_harness.config_file import save_config
-from accl_harness.data.options import CRFOptions, ImageMoves
+from accl_harness.data.options import ImageMoves
 from accl_harness.errors import UserError
 from accl_harness.experiments.single import run_training
 from accl_harness.run import Run
+from accl_harness.terms.gated_crf import CRFOptions
 from accl_harness.training.runtime import launch
 from small_runs import classes_folder, phantom_folder, rows_without_seconds, small_config
 

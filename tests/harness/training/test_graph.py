@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from accl_harness.terms import Batch
 from accl_harness.training.graph import WARM_UP, GraphedStep
-from accl_harness.training.step import Batch
 
 
 class Watched(GraphedStep):

@@ -5,12 +5,12 @@ import math
 
 import pytest
 import torch
+from accl_harness.data.image_moves import draw_moves, move
 from accl_harness.data.options import ImageMoves
 from accl_harness.data.references import make_bank
 from accl_harness.errors import UserError
 from accl_harness.experiments.single import run_training
 from accl_harness.training.batches import TrainingData
-from accl_harness.training.image_moves import draw_moves, move
 from small_runs import phantom_folder, small_config, small_dataset
 
 PLANE = torch.arange(12, dtype=torch.uint8).view(1, 3, 4)
@@ -130,11 +130,6 @@ def test_two_processes_show_what_one_shows():
         for rank, share in enumerate(shares):
             assert torch.equal(share.images, batch.images[rank::2])
             assert torch.equal(share.labels, batch.labels[rank::2])
-            # A shift of nine tenths pushes many labels out: the share counts what is left.
-            total = int((batch.labels != 255).sum())
-            if total:
-                part = int((share.labels != 255).sum())
-                assert share.label_share == pytest.approx(part / total)
 
 
 @pytest.mark.parametrize(

@@ -1,32 +1,31 @@
 """Trainings beyond the paper: what D sees, grey values, all terms together, and what is kept."""
 
-import dataclasses
 import json
 import math
 
 import pytest
 import torch
 from accl_harness.data.formats import write_mask
-from accl_harness.data.options import CRFOptions, ImageMoves, ReferenceOptions
+from accl_harness.data.image_moves import change_greys, draw_greys
+from accl_harness.data.options import ImageMoves, ReferenceOptions
 from accl_harness.data.references import make_bank, soften
 from accl_harness.errors import UserError
 from accl_harness.experiments.single import run_training
 from accl_harness.methods import METHODS
+from accl_harness.terms.gated_crf import CRFOptions
+from accl_harness.terms.size_prior import SizePrior
 from accl_harness.training.batches import TrainingData
-from accl_harness.training.image_moves import change_greys, draw_greys
+from accl_harness.training.measures import measured
 from accl_harness.training.ops import load_ops
-from accl_harness.training.rules import (
-    measured,
-    size_prior,
-)
-from accl_harness.training.step import LOSSES, STATISTICS
 from small_runs import (
     Stop,
     assert_same_end,
+    measure,
     phantom_folder,
     small_config,
     small_dataset,
     small_trainer,
+    sums_by_name,
 )
 
 OPS = load_ops("reference")
@@ -137,9 +136,9 @@ def test_the_terms_go_with_every_method(method):
 @pytest.mark.parametrize("method", [name for name, row in METHODS.items() if row.in_paper])
 def test_the_papers_seven_have_none_of_it(method):
     trainer = small_trainer(method=method, dropout=0.0)
-    objective, config = trainer.step.objective, trainer.config
-    assert (objective.crf, objective.size_prior, objective.size_balance) == (None, None, None)
-    assert (objective.noise, objective.consistency) == (0, None)
+    config = trainer.config
+    assert {term.name for term in trainer.step.terms} <= {"partial_ce", "size_penalty", "accl"}
+    assert config.noise == 0
     assert (config.softening, config.sees_image) == (0, True)
     before = torch.get_rng_state()
     batch = next(iter(trainer.data.epoch(1)))
@@ -154,17 +153,18 @@ def test_the_loss_is_the_weighted_sum_of_its_terms():
     trainer = small_trainer(**EVERYTHING)
     trainer.step.forget()
     trainer.step(next(iter(trainer.data.epoch(1))))
-    found = dict(zip(STATISTICS, trainer.step.sums.tolist(), strict=True))
-    objective = trainer.step.objective
-    wanted = (
-        found["partial_ce"]
-        + objective.size_weight * found["size_penalty"]
-        + objective.accl_weight * found["accl"]
-        + objective.size_prior.weight * found["size_prior"]
-        + objective.size_balance.weight * found["size_balance"]
-        + objective.crf.weight * found["crf"]
-        + objective.consistency.weight * found["consistency"]
-    )
+    found = sums_by_name(trainer.step)
+    weights = {term.name: term.weight for term in trainer.step.terms}
+    weights_given = {name: trainer.config.weight(name) for name in weights if name != "crf"}
+    assert weights_given == {
+        "partial_ce": 1,
+        "size_penalty": 0.01,
+        "accl": 0.3,
+        "size_prior": 0.1,
+        "size_balance": 3,
+        "consistency": 1,
+    }
+    wanted = sum(weight * found[name] for name, weight in weights.items())
     assert found["loss_g"] == pytest.approx(wanted, rel=1e-5)
     names = ("size_prior", "crf", "accl", "partial_ce", "consistency")
     assert all(found[name] > 0 for name in names)
@@ -177,11 +177,13 @@ def test_gradients_reach_the_generator(term):
     data.weak_labels[data.weak_labels == 1] = 1
     options = {term: CRFOptions(weight=1.0) if term == "crf" else 1.0}
     trainer = small_trainer(data, method="partial_ce", dropout=0.0, norm="none", **options)
-    data_term_off = dataclasses.replace(next(iter(trainer.data.epoch(1))), label_share=0.0)
-    trainer.step.forget()
+    step, batch = trainer.step, next(iter(trainer.data.epoch(1)))
+    step.terms = tuple(each for each in step.terms if each.name == term)
+    step.forget()
     for _ in range(20):
-        trainer.step(data_term_off)
-    values = [record.losses[STATISTICS.index(term)].item() for record in trainer.step.records]
+        step(batch)
+    place = step.columns.index(term)
+    values = [record.losses[place].item() for record in step.records]
     assert values[-1] < values[0]
 
 
@@ -209,7 +211,7 @@ def test_a_step_keeps_its_statistics_in_a_handful_of_calls():
     trainer = small_trainer(method="unpaired_accl")
     step, batch = trainer.step, next(iter(trainer.data.epoch(1)))
     probabilities = step.generator(batch.images).sigmoid().detach()
-    losses = tuple(torch.zeros(len(LOSSES)).unbind())
+    losses = tuple(torch.zeros(len(step.columns)).unbind())
     with torch.profiler.profile() as profile:
         step._keep(batch, probabilities, losses)
     outer = [event for event in profile.events() if event.cpu_parent is None]
@@ -253,7 +255,7 @@ def test_weak_labels_and_a_folder_of_painted_masks_are_enough(tmp_path):
     )
     made = make_bank("augmented", data, folder=tmp_path, n=50).masks
     assert trainer.config == measured(trainer.given, made)
-    assert trainer.step.objective.size_prior == size_prior(0.1, made)
+    assert measure(SizePrior, made, size_prior=0.1) in trainer.step.terms
     row = trainer.train_epoch(lambda: None)
     assert math.isfinite(row["loss_g"])
     assert row["dsc"] is None

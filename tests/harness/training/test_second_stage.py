@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accl_harness.data.options import CRFOptions, ImageMoves, ReferenceOptions
+from accl_harness.data.options import ImageMoves, ReferenceOptions
 from accl_harness.errors import UserError
 from accl_harness.experiments.single import evaluate, run_training
 from accl_harness.run import Run
+from accl_harness.terms.data_term import DataTerm
+from accl_harness.terms.gated_crf import CRFOptions
 from accl_harness.training.inference import TrainedRun, load_run
 from accl_harness.training.second_stage import SecondStage, agreed, second_config
 from accl_harness.training.session import training_session
@@ -61,10 +63,10 @@ def test_the_second_network_has_the_data_term_alone_and_the_same_start_and_moves
     first = small_trainer(method="accl_crf", second_stage=True, **options)
     config = second_config(first.config)
     config.check()
-    weights = (config.accl_weight, config.penalty_weight, config.prior_weight)
-    assert (*weights, config.balance_weight, config.consistency_weight) == (0,) * 5
-    assert (config.crf_weight, config.entropy) == (0, 0)
-    assert not config.balances_classes
+    weights = (config.accl_weight, config.weight("size_penalty"), config.weight("size_prior"))
+    assert (*weights, config.weight("size_balance"), config.weight("consistency")) == (0,) * 5
+    assert (config.weight("crf"), config.entropy) == (0, 0)
+    assert not DataTerm.balances_classes(config)
     assert config.prior == first.config.prior
     assert config.image_moves == first.config.image_moves
     assert first.config.image_moves.shift is not None

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from accl_harness.networks import build_discriminator, build_generator
-from accl_harness.training.step import STATISTICS
-from small_runs import small_trainer
+from small_runs import small_trainer, sums_by_name
 
 sys.path.append(str(Path(__file__).resolve().parents[3] / "benchmarks"))  # after tests/ops
 from plain_train_step import PlainStep
@@ -43,7 +42,7 @@ def test_step_equals_a_plainly_written_one(norm, terms):
         plain_g,
         plain_d,
         accl_weight=config.accl_weight,
-        size_weight=config.penalty_weight,
+        size_weight=config.weight("size_penalty"),
         bounds=trainer.bounds,
     )
     step.forget()
@@ -54,7 +53,7 @@ def test_step_equals_a_plainly_written_one(norm, terms):
             batch.references = None if plain_d is None else batch.references.double()
             step(batch)
             losses.append(plain(batch.images, batch.labels, batch.references))
-    total = dict(zip(STATISTICS, step.sums.tolist(), strict=True))
+    total = sums_by_name(step)
     assert total["loss_g"] == pytest.approx(sum(losses).item(), rel=1e-6)
     pairs = [(step.generator, plain_g)]
     pairs += [(step.discriminator, plain_d)] if plain_d is not None else []
@@ -100,7 +99,7 @@ def test_generator_learns_through_the_updated_discriminator():
     with torch.no_grad():
         scores = step.discriminator(batch.images, probabilities)
     expected = ((scores - 1) ** 2).mean().item()
-    assert step.sums[STATISTICS.index("accl")].item() == pytest.approx(expected, rel=1e-5)
+    assert sums_by_name(step)["accl"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_statistics_count_pixels_and_overlap():
@@ -111,7 +110,7 @@ def test_statistics_count_pixels_and_overlap():
     trainer.step.forget()
     batch = next(iter(trainer.data.epoch(1)))
     trainer.step(batch)
-    found = dict(zip(STATISTICS, trainer.step.sums.tolist(), strict=True))
+    found = sums_by_name(trainer.step)
     pixels, truth = 32 * 32, batch.masks.sum((1, 2))
     assert found["predicted"] == 4 * pixels
     assert found["truth"] == truth.sum()

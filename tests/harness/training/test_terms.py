@@ -5,25 +5,25 @@ import math
 import pytest
 import torch
 from accl_harness.config import make_config
-from accl_harness.data.options import CRFOptions, ImageMoves, ReferenceOptions
+from accl_harness.data.image_moves import enlargement, inside, move
+from accl_harness.data.options import ImageMoves, ReferenceOptions
 from accl_harness.data.references import ReferenceBank, make_bank
 from accl_harness.errors import UserError
+from accl_harness.terms import Pass
+from accl_harness.terms.consistency import Consistency
+from accl_harness.terms.gated_crf import CRFOptions, GatedCRF, flat_cost, typical_difference
+from accl_harness.terms.size_balance import SizeBalance
+from accl_harness.terms.size_prior import SizePrior
 from accl_harness.training.batches import VIEW, TrainingData
-from accl_harness.training.image_moves import enlargement, inside, move
-from accl_harness.training.ops import load_ops
-from accl_harness.training.rules import (
+from accl_harness.training.measures import (
     extent,
-    flat_cost,
-    gated_crf,
     measured,
     needed,
     reference_bank,
-    size_prior,
-    typical_difference,
     whole_objects,
 )
-from accl_harness.training.terms import Consistency, GatedCRF, SizeBalance
-from small_runs import small_config, small_dataset, small_trainer
+from accl_harness.training.ops import load_ops
+from small_runs import measure, small_config, small_dataset, small_trainer
 
 OPS = load_ops("reference")
 
@@ -102,11 +102,13 @@ def test_typical_difference_passes_over_a_black_frame():
 def test_numbers_of_the_crf_come_from_options_or_data():
     data = small_dataset()
     config = small_config(method="sccl_crf")
-    term = gated_crf(config, data.images, data.masks, OPS)
+    term = measure(GatedCRF, data.masks, data.images, method="sccl_crf")
     assert term.sigma_image == pytest.approx(2 * typical_difference(data.images))
     assert term.weight * flat_cost(term, data.masks, OPS) == pytest.approx(config.crf.cost)
-    given = small_config(method="sccl", crf=CRFOptions(0.3, 1.0, 3, 2.0, 0.1))
-    assert gated_crf(given, data.images, None, OPS) == GatedCRF(0.3, 3, 2.0, 0.1)
+    given = CRFOptions(0.3, 1.0, 3, 2.0, 0.1)
+    assert measure(GatedCRF, images=data.images, method="sccl", crf=given) == GatedCRF(
+        0.3, 3, 2.0, 0.1
+    )
 
 
 # What is left to the data
@@ -152,13 +154,13 @@ def test_the_default_training_is_measured_and_the_papers_is_not():
 def test_size_prior_by_hand():
     masks = torch.zeros(2, 4, 4, dtype=torch.uint8)
     masks[0, 0, 0], masks[1, :2] = 1, 1
-    prior = size_prior(0.5, masks)
+    prior = measure(SizePrior, masks, size_prior=0.5)
     low, high = math.log(2), math.log(9)
     assert (prior.means, prior.deviations) == (
         pytest.approx(((low + high) / 2,)),
         pytest.approx(((high - low) / 2,)),
     )
-    assert size_prior(0.5, masks[:1]).deviations == (0.1,)
+    assert measure(SizePrior, masks[:1], size_prior=0.5).deviations == (0.1,)
     sizes = torch.tensor([[math.exp(prior.means[0] + 2 * prior.deviations[0]) - 1], [1e4]])
     present = torch.tensor([[True], [False]])
     assert prior.penalty(sizes, present).item() == pytest.approx((0.5 * 2**2 + 0) / 2)
@@ -187,19 +189,20 @@ def test_prior_of_painted_masks_alone():
     options = {"references": ReferenceOptions(kind="augmented", painted=1, count=20)}
     trainer = small_trainer(method="accl_crf", **options)
     masks = reference_bank(trainer.config, small_dataset()).masks
-    assert trainer.step.objective.size_prior == size_prior(0.1, masks)
+    assert measure(SizePrior, masks, size_prior=0.1) in trainer.step.terms
     assert len(masks) == 20
 
 
 def test_sizes_count_as_before_the_move():
     """An image enlarged by a factor is asked for a mask enlarged by it."""
     trainer = small_trainer(method="accl_crf")
-    prior, pulls = trainer.step.objective.size_prior, []
+    pulls = []
+    (prior,) = (term for term in trainer.step.terms if term.name == "size_prior")
     batch = next(iter(trainer.data.epoch(1)))
     head = OPS.segmentation_head(torch.zeros(1, 1, 32, 32), batch.labels)
     for factor in (None, torch.tensor([2.0])):
         batch.enlarged = factor
-        pulls.append(trainer.step._size_terms(batch, head)[0].item())
+        pulls.append(prior.value(Pass(batch, None, head, None, trainer.step, {})).item())
     present = torch.tensor([[True]])
     for pull, size in zip(pulls, (512.0, 256.0), strict=True):
         assert pull == pytest.approx(
@@ -270,13 +273,13 @@ def test_size_balance_holds_the_mean_and_not_the_single_size():
 
 def test_size_balance_is_part_of_the_checkpoint():
     trainer = small_trainer(method="accl_crf", size_balance=3.0)
-    balance = trainer.step.objective.size_balance
+    balance = trainer.state.terms["size_balance"]
     assert balance.seen == balance.target == small_dataset().masks.sum((1, 2)).double().mean()
     trainer.train_epoch(lambda: None)
     state = trainer.state_dict()
     other = small_trainer(method="accl_crf", size_balance=3.0)
     other.load_state_dict(state)
-    assert other.step.objective.size_balance.seen == state["size_balance"]["seen"] != balance.target
+    assert other.state.terms["size_balance"].seen == state["size_balance"]["seen"] != balance.target
 
 
 # Consistency of two views

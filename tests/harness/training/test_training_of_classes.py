@@ -6,31 +6,28 @@ import numpy as np
 import pytest
 import torch
 from accl_harness.config import make_config
-from accl_harness.data.options import CRFOptions, ImageMoves
+from accl_harness.data.options import ImageMoves
 from accl_harness.data.references import make_bank, soften
 from accl_harness.errors import UserError
 from accl_harness.experiments.single import run_training
 from accl_harness.methods import METHODS
 from accl_harness.networks import PatchGAN, UNet
 from accl_harness.run import Run
+from accl_harness.terms.entropy import mean_entropy
+from accl_harness.terms.gated_crf import CRFOptions, GatedCRF, flat_cost
+from accl_harness.terms.size_balance import SizeBalance
+from accl_harness.terms.size_penalty import class_bounds, image_bounds
+from accl_harness.terms.size_prior import SizePrior
 from accl_harness.training import load_run, predict_probabilities
 from accl_harness.training.curves import COLUMNS, Watch, columns_of
 from accl_harness.training.initial import start_from
 from accl_harness.training.loop import Trainer
+from accl_harness.training.measures import measured
 from accl_harness.training.ops import load_ops
-from accl_harness.training.rules import (
-    class_bounds,
-    flat_cost,
-    image_bounds,
-    measured,
-    size_balance,
-    size_prior,
-)
 from accl_harness.training.runtime import launch
 from accl_harness.training.state import TrainingState
-from accl_harness.training.terms import GatedCRF, SizeBalance, SizePrior, mean_entropy
 from accl_harness.training.validation import score_columns, validate
-from small_runs import assert_same_end, classes_folder, small_classes, small_config
+from small_runs import assert_same_end, classes_folder, measure, small_classes, small_config
 
 INF = math.inf
 OPS = load_ops("reference")
@@ -147,13 +144,17 @@ def test_size_prior_of_two_classes_by_hand():
 def test_size_prior_and_balance_take_the_masks_that_hold_the_class():
     masks = small_classes().masks
     third = [int((mask == 3).sum()) for mask in masks[:-1]]
-    prior, balance = size_prior(1.0, masks, 3), size_balance(1.0, masks, 4, 3)
+
+    def of(term, masks):
+        return measure(term, masks, masks, classes=4, size_prior=1.0, size_balance=1.0)
+
+    prior, balance = of(SizePrior, masks), of(SizeBalance, masks)
     assert prior.means[2] == pytest.approx(np.log1p(third).mean())
     assert prior.deviations[2] == max(np.log1p(third).std(), 0.1)
     assert balance.sizes[2] == pytest.approx(np.mean(third))
     without = torch.where(masks == 3, 0, masks)
-    assert size_prior(1.0, without, 3).means[2] is None
-    assert size_balance(1.0, without, 4, 3).sizes[2] is None
+    assert of(SizePrior, without).means[2] is None
+    assert of(SizeBalance, without).sizes[2] is None
 
 
 def test_size_balance_of_several_classes_by_hand():

@@ -141,5 +141,5 @@ def test_no_option_of_the_crf_reaches_it_in_a_comparison(tmp_path):
 
     base = small_config(data="data", out=str(tmp_path), size_prior=0.3)
     (walker,) = plan(base, ["accl_crf", "walker"], [0])[1:]
-    assert walker.prior_weight == 0
+    assert walker.weight("size_prior") == 0
     assert dataclasses.replace(walker, method="fs_ce").uses_references is False

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data.options import ImageMoves
+from .options import ImageMoves
 
 
 def draw_moves(ranges: ImageMoves, count: int, generator: torch.Generator) -> Tensor:
