@@ -24,7 +24,7 @@ from .data.dataset import Dataset
 from .data.phantom import generate
 from .data.weak import weaken
 from .errors import CheckFailed, UserError
-from .option_groups import CriterionName
+from .terms.accl import CriterionName
 from .training.loop import Trainer
 from .training.ops import load_ops
 from .training.runtime import check_device, launch
