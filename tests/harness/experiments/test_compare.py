@@ -226,9 +226,8 @@ def test_terms_beyond_the_paper_are_kept_from_its_methods(data, tmp_path):
     base = tiny(data, tmp_path, **options)
     for config in plan(base, None, [0]):
         beyond = config.method in ("sccl_crf", "accl_crf")
-        assert (config.weight("crf"), config.weight("size_prior")) == (
-            (0.5, 0.3) if beyond else (0, 0)
-        )
+        weights = (config.weight("crf"), config.weight("size_prior"))
+        assert weights == ((0.5, 0.3) if beyond else (0, 0))
         assert (config.softening, config.noise) == ((2.0, 0.1) if beyond else (0, 0))
     with pytest.raises(UserError, match="--crf: counts for sccl_crf, accl_crf alone"):
         plan(base, ["sccl", "fs_ce"], [0])
