@@ -26,7 +26,9 @@ def test_site_builds_without_a_warning(tmp_path):
     functions = (tmp_path / "html" / "api.html").read_text(encoding="utf-8")
     for name in set(accl_ext.__all__) - {"reference", "__version__"}:
         assert f'id="accl_ext.{name}"' in functions, name
-    for name in accl_ext.reference.__all__[1:-1]:
+    # What accl_ext shares with its reference stands there alone.
+    reference = {name for name in accl_ext.reference.__all__ if name[0].islower()}
+    for name in reference - {"validate_labels"}:
         assert f'id="accl_ext.reference.{name}"' in functions, name
 
 
