@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..config import TrainConfig, make_config
+from ..config import TrainConfig
 from ..data.dataset import load_split
 from ..data.options import ReferenceOptions, reading_options
 from ..data.phantom import write_phantom
@@ -244,11 +244,6 @@ def prepare_data(base: TrainConfig) -> TrainConfig:
     load_split(base.data, "train", weak=base.weak, **options)
     load_split(base.data, "test", weak=None, **options)
     return base
-
-
-def demo_config(out: str, **options) -> TrainConfig:
-    """The config of ``accl compare`` without data: preset ``demo``."""
-    return make_config("demo", out=out, **options)
 
 
 def collect(configs: Sequence[TrainConfig]) -> Results:
