@@ -63,6 +63,21 @@ def labelled_objects(labels: Tensor, foregrounds: int) -> Tensor:
     return torch.stack(found, 1)
 
 
+def assumed_objects(labels: Tensor, foregrounds: int, unlabelled: int) -> Tensor:
+    """Which object classes an image without any label is taken to hold: bool [n, K].
+
+    Those that every labelled image names. An image that is labelled speaks for itself.
+
+    Args:
+        labels: weak labels of the whole data set [n, H, W].
+        foregrounds: object classes K.
+        unlabelled: the value of pixels without a label.
+    """
+    silent = (labels == unlabelled).flatten(1).all(1)
+    everywhere = labelled_objects(labels[~silent], foregrounds).all(0)
+    return silent[:, None] & everywhere & ~silent.all()
+
+
 def by_class(values: Sequence[Any], classes: int | None) -> Any:
     """A value for each object class under the class's index; without classes the one value."""
     if classes is None:

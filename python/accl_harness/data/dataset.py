@@ -18,7 +18,7 @@ from ..errors import UserError
 from .class_names import names_for
 from .formats import ImageFile, read_image
 from .labels import MaskReader, tell_unmasked
-from .options import Slices, WeakOptions
+from .options import UNLABELLED, Slices, WeakOptions
 from .pairing import (
     Guesses,
     list_files,
@@ -122,6 +122,11 @@ class Dataset:
             self._last_read = (source.path, _grey(source.path, source.slices))
         image = self._last_read[1]
         return image if source.slice_index is None else image[..., source.slice_index]
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether some pixel has a weak label."""
+        return self.weak_labels is not None and bool((self.weak_labels != UNLABELLED).any())
 
     def annotation(self) -> dict[str, Any]:
         """Labelled ``pixels``, their ``ratio`` (a fraction of all) and the count ``per_image``.

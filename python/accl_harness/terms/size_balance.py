@@ -105,4 +105,4 @@ class SizeBalance(Term, nn.Module):
     def value(self, passed: Pass) -> Tensor:
         """A mean over the images."""
         predicted = decided_maps(passed.head.probabilities.detach()).sum((2, 3)) / passed.scale
-        return self(predicted, passed.sizes, passed.present, passed.step.total)
+        return self(predicted, passed.sizes, passed.batch.present, passed.step.total)

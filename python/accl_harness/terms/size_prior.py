@@ -87,4 +87,4 @@ class SizePrior(Term):
 
     def value(self, passed: Pass) -> Tensor:
         """A mean over the images."""
-        return self.penalty(passed.sizes, passed.present)
+        return self.penalty(passed.sizes, passed.batch.present)

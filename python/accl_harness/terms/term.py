@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from ..classes import foreground, labelled_objects
+from ..classes import foreground
 from ..errors import UserError
 
 
@@ -23,6 +23,9 @@ class Batch:
     """[b, 1, H, W], floating, in [-1, 1]."""
     labels: Tensor
     """[b, H, W] uint8: class indices, 0 background, 255 unlabelled."""
+    present: Tensor | None = None
+    """bool [b, K]: which objects an image holds, by its labels; an image without any is taken to
+    hold what every labelled image does."""
     masks: Tensor | None = None
     """[b, H, W] uint8 class indices; for the statistics alone."""
     references: Tensor | None = None
@@ -78,11 +81,6 @@ class Pass:
     def sizes(self) -> Tensor:
         """Soft sizes [b, K] of the objects, as they would be without the move."""
         return foreground(self.head.soft_size) / self.scale
-
-    @cached_property
-    def present(self) -> Tensor:
-        """Bool [b, K]: which objects the labels of each image name."""
-        return labelled_objects(self.batch.labels, self.step.foregrounds)
 
     def share(self, term: Term, mean: Tensor) -> Tensor:
         """This process's part of a term's mean over the global batch."""

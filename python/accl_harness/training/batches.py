@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from ..classes import assumed_objects, labelled_objects
 from ..config import TrainConfig
 from ..data.image_moves import change_greys, draw_greys, draw_moves, enlargement, inside, move
 from ..data.options import UNLABELLED, ImageMoves
@@ -65,6 +66,8 @@ class TrainingData:
         self.labelled = (labels != UNLABELLED).sum((1, 2))
         self.images = dataset.images.to(self.device, network_dtype(config))
         self.labels = labels.to(self.device)
+        assumed = assumed_objects(labels, config.foregrounds, UNLABELLED)
+        self.assumed = assumed.to(self.device)
         self.masks = None if dataset.masks is None else dataset.masks.to(self.device)
         self.bounds = None
         if bounds is not None:
@@ -140,6 +143,7 @@ class TrainingData:
         return Batch(
             images=images if greys is None else change_greys(images, greys[part]),
             labels=labels,
+            present=labelled_objects(labels, self.config.foregrounds) | self.assumed[chosen],
             masks=masks,
             references=references,
             bounds=bounds,

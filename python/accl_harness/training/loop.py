@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..classes import by_class
 from ..config import TrainConfig
@@ -63,8 +63,7 @@ class Trainer:
             fabric.world_size,
             self._bounds if config.weight("size_penalty") > 0 else None,
         )
-        unlabelled = int(self.data.labelled.sum()) == 0
-        self.data_warnings = ["no pixel is labelled: the data term is 0"] if unlabelled else []
+        self.data_warnings = _tell_unlabelled(self.data.labelled)
         scaler = loss_scaler(config, fabric)
         self.state = TrainingState.build(config, fabric.device, scaler)
         material = Material(train.images, masks, ops)
@@ -168,3 +167,16 @@ class Trainer:
         self.epoch = state["epoch"]
         self.seconds = state["seconds"]
         self.watch = self._watch(state["warnings"])
+
+
+def _tell_unlabelled(labelled: Tensor) -> list[str]:
+    """Warnings of what no label speaks of, from the labelled pixels [n] of each image."""
+    silent = int((labelled == 0).sum())
+    if silent == len(labelled):
+        return ["no pixel is labelled: the data term is 0"]
+    if silent:
+        return [
+            f"{silent} of {len(labelled)} images have no label; the terms that look at no label "
+            "learn from them alone"
+        ]
+    return []

@@ -223,7 +223,13 @@ def _load_training(config: TrainConfig) -> tuple[Dataset, Dataset | None, list[s
         config.data, "train", weak=config.weak, limit=config.limit, **reading_options(config)
     )
     train, painted = _with_painted(config, train)
+    labelled = train.has_labels
     train, validation = split_validation(train, config.validation, config.seed)
+    if labelled and not train.has_labels:
+        raise UserError(
+            f"validation {config.validation} with seed {config.seed} sets aside every image that "
+            "has labels, none is left to train on: give a smaller fraction, or another --seed"
+        )
     if validation is not None and validation.masks is None:
         raise UserError("validation needs masks, the training set has weak labels alone")
     return train, validation, painted

@@ -3,8 +3,11 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 import torch
+from accl_harness.data.dataset import load_split, split_validation
+from accl_harness.data.formats import read_image, write_labels
 from accl_harness.errors import UserError
 from accl_harness.experiments.single import run_training
 from accl_harness.training import load_run, predict_probabilities
@@ -13,6 +16,7 @@ from accl_harness.training.loop import Trainer
 from accl_harness.training.ops import load_ops
 from accl_harness.training.runtime import launch
 from small_runs import (
+    SIZE,
     column,
     phantom_folder,
     rows_without_seconds,
@@ -126,3 +130,24 @@ def test_no_labelled_pixel_is_a_warning(data):
     trainer = Trainer(config, dataset, None, load_ops("reference"), launch(config))
     assert trainer.data_warnings == ["no pixel is labelled: the data term is 0"]
     assert trainer.train_epoch(lambda: None)["partial_ce"] == 0
+
+
+def test_images_without_a_label_are_told(data):
+    dataset = small_dataset()
+    dataset.weak_labels[1:] = 255
+    trainer = Trainer(small_config(), dataset, None, load_ops("reference"), launch(small_config()))
+    (warning,) = trainer.data_warnings
+    assert warning.startswith(f"{len(dataset) - 1} of {len(dataset)} images have no label")
+
+
+def test_a_validation_that_takes_every_labelled_image_is_refused(tmp_path):
+    root = phantom_folder(tmp_path)
+    train = root / "train"
+    held_out = split_validation(load_split(root, "train", size=SIZE), 0.3, 0)[1].names
+    for path in (train / "masks").iterdir():
+        mask = read_image(path, "mask").array
+        marked = path.stem in held_out
+        write_labels(train / "weak" / path.name, np.where((mask > 0) & marked, 1, 255))
+    config = small_config(data=str(root), out=str(tmp_path / "run"), validation=0.3)
+    with pytest.raises(UserError, match=r"validation 0.3 with seed 0 sets aside every image"):
+        run_training(config, quiet=True)
